@@ -1,0 +1,2 @@
+//! quartermaster-cluster
+fn main() {}

@@ -1,0 +1,1 @@
+//! quartermaster-e2e

@@ -1,0 +1,2 @@
+//! quartermaster-gateway
+fn main() {}

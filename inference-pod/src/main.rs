@@ -1,0 +1,2 @@
+//! quartermaster-inference-pod
+fn main() {}

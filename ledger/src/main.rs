@@ -1,0 +1,2 @@
+//! quartermaster-ledger
+fn main() {}

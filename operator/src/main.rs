@@ -1,0 +1,2 @@
+//! quartermaster-operator
+fn main() {}
