@@ -1,1 +1,19 @@
-//! quartermaster-core
+//! Quartermaster's decisions, as pure functions of values.
+//!
+//! ```text
+//! telemetry ─▶ demand ─▶ plan ─▶ actuate          (operator)
+//!      └────── Snapshot ──▲  └── Plan, Reason
+//! ```
+//!
+//! Nothing here reads a clock, a file, a socket or a random number: time is an argument, and the same input gives the
+//! same plan. [`snapshot`] is all that a decision may read, [`plan`] makes it, [`wire`] is what the binaries say to each
+//! other, [`chat`] renders prompts the same way in gateway and engine.
+//!
+//! Read [`units`] first, then [`snapshot`], then [`plan`].
+#![forbid(unsafe_code)]
+
+pub mod chat;
+pub mod plan;
+pub mod snapshot;
+pub mod units;
+pub mod wire;

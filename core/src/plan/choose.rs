@@ -1,0 +1,100 @@
+//! Which placement of a model is the best one now.
+
+use super::decide::Pools;
+use super::size::need;
+use super::spend::Books;
+use super::{Considered, Verdict};
+use crate::snapshot::{Candidate, Model, Objective, Placement, Snapshot};
+use crate::units::NanoUsd;
+use std::cmp::Reverse;
+
+/// Price of one replica for an hour.
+pub(super) fn price(snapshot: &Snapshot, placement: &Placement) -> NanoUsd {
+    let class = snapshot.classes.get(&placement.class);
+    class.map_or(NanoUsd::ZERO, |class| class.price_per_hour.times(placement.devices))
+}
+
+/// A verdict on every candidate; at most one is [`Verdict::Served`].
+pub(super) fn consider(snapshot: &Snapshot, model: &Model, books: &Books<'_>, pools: &Pools) -> Vec<Considered> {
+    let barred: Vec<Option<Verdict>> =
+        model.candidates.iter().map(|candidate| bar(snapshot, model, candidate, books, pools)).collect();
+    let open = model.candidates.iter().zip(&barred).filter(|(_, bar)| bar.is_none()).map(|(candidate, _)| candidate);
+    let best = open.min_by_key(|candidate| rank(snapshot, model, candidate));
+    let verdicts = model.candidates.iter().zip(barred).map(|(candidate, bar)| {
+        let verdict = match (bar, best) {
+            (Some(verdict), _) => verdict,
+            (None, Some(best)) => compare(snapshot, model, candidate, best),
+            (None, None) => Verdict::Served,
+        };
+        Considered { placement: candidate.placement.clone(), verdict }
+    });
+    verdicts.collect()
+}
+
+type Rank = (Reverse<u32>, NanoUsd, Reverse<u32>, Placement);
+
+/// The least is the best; ties go to the cheaper, then to the name, never to the order of the list.
+fn rank(snapshot: &Snapshot, model: &Model, candidate: &Candidate) -> Rank {
+    let price = price(snapshot, &candidate.placement);
+    let quality = Reverse(candidate.quality.0);
+    match model.objective {
+        Objective::MaximizeValue => (quality, price, quality, candidate.placement.clone()),
+        Objective::MinimizeCost => {
+            let load = model.load.unwrap_or_default();
+            let replicas = need(load, candidate.capacity).clamp(model.min.max(1), model.max.max(1));
+            (Reverse(0), price.times(replicas), quality, candidate.placement.clone())
+        }
+    }
+}
+
+/// What speaks against a candidate, whatever the others are.
+fn bar(snapshot: &Snapshot, model: &Model, candidate: &Candidate, books: &Books<'_>, pools: &Pools) -> Option<Verdict> {
+    let placement = &candidate.placement;
+    if let Some(because) = &candidate.unusable {
+        return Some(Verdict::Unusable { because: because.clone() });
+    }
+    if !snapshot.classes.contains_key(&placement.class) {
+        let because = format!("there is no HardwareClass {}", placement.class);
+        return Some(Verdict::Unusable { because });
+    }
+    if let Some(floor) = model.quality_floor.filter(|floor| candidate.quality < *floor) {
+        return Some(Verdict::BelowQualityFloor { quality: candidate.quality, floor });
+    }
+    if pools.get(&placement.class).is_some_and(|free| *free < placement.devices) {
+        return Some(Verdict::Pool { class: placement.class.clone() });
+    }
+    over_ceiling(model, placement, books)
+}
+
+/// The ceiling that a placement does not fit under. What runs now and fits counts too, for as long as the newcomer takes
+/// to start: make before break stays inside the ceiling, unless what runs is itself above it.
+fn over_ceiling(model: &Model, placement: &Placement, books: &Books<'_>) -> Option<Verdict> {
+    let mut overlapping = books.clone();
+    let others = model.groups.iter().filter(|group| group.wanted > 0 && !group.placement.same_hardware(placement));
+    for group in others {
+        if books.afford(&model.namespace, &group.placement, 1).0 > 0 {
+            overlapping.commit(&model.namespace, &group.placement, group.wanted, group.startup);
+        }
+    }
+    let (affordable, ceiling) = overlapping.afford(&model.namespace, placement, 1);
+    ceiling.filter(|_| affordable == 0).map(|ceiling| Verdict::OverCeiling {
+        placement: placement.clone(),
+        policy: ceiling.policy.clone(),
+        amount: ceiling.amount,
+    })
+}
+
+fn compare(snapshot: &Snapshot, model: &Model, candidate: &Candidate, best: &Candidate) -> Verdict {
+    if candidate.placement == best.placement {
+        return Verdict::Served;
+    }
+    let than = best.placement.clone();
+    let saves_per_hour = price(snapshot, &candidate.placement).saturating_sub(price(snapshot, &than));
+    match model.objective {
+        _ if best.quality >= candidate.quality && saves_per_hour >= NanoUsd::ZERO => {
+            Verdict::Dominated { by: than, saves_per_hour }
+        }
+        Objective::MaximizeValue => Verdict::LowerQuality { than },
+        Objective::MinimizeCost => Verdict::Dearer { than },
+    }
+}

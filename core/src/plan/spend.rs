@@ -1,0 +1,71 @@
+//! Projected spend, the one formula: settled in the period + Σ over replicas of price × the time until their planned
+//! end; without a planned end, until the period's end or the plan horizon, whichever is sooner.
+
+use crate::snapshot::{Ceiling, Placement, Snapshot};
+use crate::units::{Millis, NanoUsd};
+
+/// How far ahead a replica without a planned end counts.
+pub const PLAN_HORIZON: Millis = Millis(30 * 60_000);
+
+/// Cost of `replicas` of `placement` until `end` of the period or the horizon. An unknown class costs everything:
+/// nothing may start on it.
+#[must_use]
+pub fn projected(snapshot: &Snapshot, placement: &Placement, replicas: u32, ceiling: &Ceiling, until: Millis) -> NanoUsd {
+    let time = until.min(PLAN_HORIZON).min(ceiling.period_end.since(snapshot.now));
+    snapshot
+        .classes
+        .get(&placement.class)
+        .map_or(NanoUsd(i64::MAX), |class| class.price_per_hour.times(placement.devices).per_hour_for(time).times(replicas))
+}
+
+/// What is promised under each ceiling while a plan is being made.
+#[derive(Clone, Debug)]
+pub struct Books<'a> {
+    snapshot: &'a Snapshot,
+    committed: Vec<NanoUsd>,
+}
+
+impl<'a> Books<'a> {
+    /// Books in which only the past stands.
+    #[must_use]
+    pub fn open(snapshot: &'a Snapshot) -> Self {
+        Self { snapshot, committed: snapshot.ceilings.iter().map(|ceiling| ceiling.settled).collect() }
+    }
+
+    /// Writes down replicas that will run for `time`.
+    pub fn commit(&mut self, namespace: &str, placement: &Placement, replicas: u32, time: Millis) {
+        for (ceiling, committed) in self.snapshot.ceilings.iter().zip(&mut self.committed) {
+            if binds(ceiling, namespace) {
+                *committed = committed.saturating_add(projected(self.snapshot, placement, replicas, ceiling, time));
+            }
+        }
+    }
+
+    /// The most replicas up to `wanted` that every enforced ceiling affords, and the ceiling that stops at fewer.
+    #[must_use]
+    pub fn afford(&self, namespace: &str, placement: &Placement, wanted: u32) -> (u32, Option<&'a Ceiling>) {
+        let fits = |count: u32, ceiling: &Ceiling, committed: NanoUsd| {
+            count == 0
+                || committed.saturating_add(projected(self.snapshot, placement, count, ceiling, PLAN_HORIZON)) <= ceiling.amount
+        };
+        let mut most = (wanted, None);
+        for (ceiling, committed) in self.snapshot.ceilings.iter().zip(&self.committed) {
+            if ceiling.enforced && binds(ceiling, namespace) {
+                while !fits(most.0, ceiling, *committed) {
+                    most = (most.0.saturating_sub(1), Some(ceiling));
+                }
+            }
+        }
+        most
+    }
+
+    /// Projected spend under each ceiling, in the snapshot's order.
+    #[must_use]
+    pub fn projected(self) -> Vec<NanoUsd> {
+        self.committed
+    }
+}
+
+fn binds(ceiling: &Ceiling, namespace: &str) -> bool {
+    ceiling.namespace.as_deref().is_none_or(|bound| bound == namespace)
+}

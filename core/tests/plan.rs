@@ -1,0 +1,220 @@
+//! The interim rule, by value: one model, two classes, one ceiling.
+
+use quartermaster_core::plan::{ModelPlan, Reason, Verdict, decide};
+use quartermaster_core::snapshot::*;
+use quartermaster_core::units::{Millis, NanoUsd, QualityPpm, Tokens};
+
+const MINUTE: i64 = 60_000;
+const NOW: Millis = Millis(1_000 * MINUTE);
+
+fn usd(text: &str) -> NanoUsd {
+    text.parse().expect("test money")
+}
+
+fn placement(variant: &str, class: &str, devices: u32) -> Placement {
+    Placement { variant: variant.into(), class: class.into(), devices }
+}
+
+fn candidate(variant: &str, class: &str, devices: u32, quality: u32) -> Candidate {
+    let capacity = Some(Capacity { slots: 4, tokens_per_second: 20.0 });
+    Candidate { placement: placement(variant, class, devices), quality: QualityPpm(quality), unusable: None, capacity }
+}
+
+fn group(variant: &str, class: &str, wanted: u32, ready: u32) -> Group {
+    let placement = placement(variant, class, 1);
+    Group { placement, wanted, ready, pending: wanted - ready, draining: 0, startup: Millis(MINUTE) }
+}
+
+fn model() -> Model {
+    Model {
+        namespace: "demo".into(),
+        name: "chat".into(),
+        objective: Objective::MaximizeValue,
+        quality_floor: None,
+        priority: 100,
+        min: 1,
+        max: 3,
+        pinned: None,
+        idle_after: None,
+        scale_down_after: Millis(MINUTE),
+        candidates: vec![
+            candidate("f16", "standard", 2, 1_000_000),
+            candidate("q8", "standard", 1, 1_000_000),
+            candidate("q4", "small", 1, 950_000),
+        ],
+        groups: vec![group("q8", "standard", 1, 1)],
+        load: Some(Load::default()),
+        blind_because: None,
+        needs: vec![],
+        observed_since: Millis(0),
+    }
+}
+
+fn snapshot(model: Model, ceiling: &str) -> Snapshot {
+    let class = |price| HardwareClass { price_per_hour: usd(price), max_devices: Some(3) };
+    Snapshot {
+        format: SNAPSHOT_FORMAT,
+        now: NOW,
+        classes: [("standard".into(), class("1.00")), ("small".into(), class("0.20"))].into(),
+        ceilings: vec![Ceiling {
+            policy: "demo/cost".into(),
+            period: "Month".into(),
+            namespace: Some("demo".into()),
+            amount: usd(ceiling),
+            settled: NanoUsd::ZERO,
+            period_end: Millis(NOW.0 + 10_000 * MINUTE),
+            enforced: true,
+        }],
+        models: [("demo/chat".into(), model)].into(),
+    }
+}
+
+fn load(running: u32, waiting: u32, tokens: u64) -> Option<Load> {
+    Some(Load { running, waiting, tokens_in_flight: Tokens(tokens) })
+}
+
+fn planned(snapshot: &Snapshot) -> ModelPlan {
+    decide(snapshot).models["demo/chat"].clone()
+}
+
+fn replicas(plan: &ModelPlan) -> Vec<(&str, u32)> {
+    plan.groups.iter().map(|group| (group.placement.variant.as_str(), group.replicas)).collect()
+}
+
+fn verdict<'a>(plan: &'a ModelPlan, variant: &str) -> &'a Verdict {
+    &plan.considered.iter().find(|considered| considered.placement.variant == variant).expect("considered").verdict
+}
+
+#[test]
+fn the_best_affordable_variant_is_served_and_the_dominated_one_explained() {
+    let plan = planned(&snapshot(model(), "10"));
+    assert_eq!(replicas(&plan), [("q8", 1)]);
+    assert_eq!(*verdict(&plan, "q8"), Verdict::Served);
+    let dominated = verdict(&plan, "f16").to_string();
+    assert_eq!(dominated, "dominated: q8 on standard is as good and saves 1.00 USD an hour per replica");
+    assert_eq!(plan.reason, Reason::Steady { replicas: 1 });
+}
+
+#[test]
+fn load_adds_replicas_and_a_quiet_window_takes_them_away() {
+    let busy = Model { load: load(4, 6, 600), ..model() };
+    let plan = planned(&snapshot(busy, "10"));
+    assert_eq!((replicas(&plan), plan.needed), (vec![("q8", 3)], Some(3)));
+    assert_eq!(plan.reason, Reason::ScalingUp { from: 1, to: 3, needed: 3 });
+
+    let calm = |at: i64| {
+        let needs = vec![Need { at: Millis(NOW.0 - at), replicas: 3 }];
+        Model { groups: vec![group("q8", "standard", 3, 3)], needs, ..model() }
+    };
+    let plan = planned(&snapshot(calm(MINUTE / 2), "10"));
+    assert_eq!(plan.reason, Reason::QuietWindow { replicas: 3, needed: 0 });
+    let plan = planned(&snapshot(calm(2 * MINUTE), "10"));
+    assert_eq!(plan.reason, Reason::ScalingDown { from: 3, to: 1 });
+}
+
+#[test]
+fn a_restarted_operator_does_not_scale_down_before_it_has_watched_for_the_window() {
+    let fresh = Model { groups: vec![group("q8", "standard", 3, 3)], observed_since: Millis(NOW.0 - 1), ..model() };
+    assert_eq!(replicas(&planned(&snapshot(fresh, "10"))), [("q8", 3)]);
+}
+
+#[test]
+fn a_lowered_ceiling_switches_and_the_old_serves_until_the_new_is_ready() {
+    // A standard replica projects to 0.50 over the horizon of 30 minutes, a small one to 0.10.
+    let plan = planned(&snapshot(model(), "0.30"));
+    assert_eq!(replicas(&plan), [("q4", 1), ("q8", 1)]);
+    let sentence = plan.reason.to_string();
+    assert_eq!(
+        sentence,
+        "switching from q8 on standard to q4 on small: q8 on standard does not fit the ceiling of 0.30 USD of CostPolicy demo/cost"
+    );
+
+    let ready = Model { groups: vec![group("q8", "standard", 1, 1), group("q4", "small", 1, 1)], ..model() };
+    let plan = planned(&snapshot(ready, "0.30"));
+    assert_eq!(replicas(&plan), [("q4", 1)]);
+    assert_eq!(plan.serve, Some(placement("q4", "small", 1)));
+}
+
+#[test]
+fn a_raised_ceiling_goes_back_only_when_the_overlap_fits_too() {
+    let small = Model { groups: vec![group("q4", "small", 1, 1)], ..model() };
+    // 0.50 for the horizon and 0.0034 for a minute of the small one beside it.
+    assert_eq!(replicas(&planned(&snapshot(small.clone(), "0.501"))), [("q4", 1)]);
+    assert_eq!(replicas(&planned(&snapshot(small, "0.51"))), [("q8", 1), ("q4", 1)]);
+}
+
+#[test]
+fn the_ceiling_bounds_the_replicas() {
+    let busy = Model { load: load(4, 8, 100), ..model() };
+    let plan = planned(&snapshot(busy, "1.20"));
+    assert_eq!(replicas(&plan), [("q8", 2)]);
+    assert_eq!(plan.reason.name(), "AtCeiling");
+}
+
+#[test]
+fn nothing_is_started_when_nothing_fits() {
+    let plan = planned(&snapshot(Model { groups: vec![], ..model() }, "0.05"));
+    assert_eq!((plan.serve.clone(), replicas(&plan)), (None, vec![]));
+    assert_eq!(plan.reason.name(), "AtCeiling");
+}
+
+#[test]
+fn a_policy_that_observes_stops_nothing_but_is_projected() {
+    let mut observed = snapshot(model(), "0.05");
+    observed.ceilings[0].enforced = false;
+    assert_eq!(replicas(&planned(&observed)), [("q8", 1)]);
+    let ceiling = &decide(&observed).ceilings[0];
+    assert_eq!((ceiling.projected, ceiling.committed_above), (usd("0.50"), true));
+}
+
+#[test]
+fn blind_holds_what_runs() {
+    let because = Some("no gateway answers".into());
+    let blind = Model { load: None, blind_because: because, groups: vec![group("q8", "standard", 3, 2)], ..model() };
+    let plan = planned(&snapshot(blind, "0.30"));
+    assert_eq!((replicas(&plan), plan.needed), (vec![("q8", 3)], None));
+    assert_eq!(plan.reason.to_string(), "holding the last plan: no gateway answers");
+}
+
+#[test]
+fn the_quality_floor_and_refusals_of_pods_bar_candidates() {
+    let mut floored = model();
+    floored.quality_floor = Some(QualityPpm(990_000));
+    floored.objective = Objective::MinimizeCost;
+    floored.candidates[1].unusable = Some("needs 400 MiB of 300 MiB".into());
+    let plan = planned(&snapshot(floored, "10"));
+    assert_eq!(plan.serve, Some(placement("f16", "standard", 2)));
+    assert_eq!(verdict(&plan, "q4").name(), "BelowQualityFloor");
+    assert_eq!(verdict(&plan, "q8").to_string(), "needs 400 MiB of 300 MiB");
+}
+
+#[test]
+fn an_unknown_class_names_itself() {
+    let lost = Model { candidates: vec![candidate("q8", "nowhere", 1, 1)], groups: vec![], ..model() };
+    let plan = planned(&snapshot(lost, "10"));
+    assert_eq!(plan.reason.to_string(), "no variant can be served: q8 on nowhere: there is no HardwareClass nowhere");
+}
+
+#[test]
+fn idle_models_sleep_and_a_waiting_request_wakes_them() {
+    let idle = Model { min: 0, idle_after: Some(Millis(MINUTE)), ..model() };
+    let plan = planned(&snapshot(idle.clone(), "10"));
+    assert_eq!((replicas(&plan), plan.reason.name()), (vec![("q8", 0)], "Asleep"));
+    let held = Model { groups: vec![], load: load(0, 1, 50), ..idle };
+    assert_eq!(replicas(&planned(&snapshot(held, "10"))), [("q8", 1)]);
+}
+
+#[test]
+fn a_pin_holds_within_min_and_max() {
+    let plan = planned(&snapshot(Model { pinned: Some(9), ..model() }, "10"));
+    assert_eq!((replicas(&plan), plan.reason.name()), (vec![("q8", 3)], "ReplicasPinned"));
+}
+
+#[test]
+fn higher_priority_is_planned_first() {
+    let mut both = snapshot(model(), "0.55");
+    both.models.insert("demo/a-low".into(), Model { name: "a-low".into(), priority: 1, groups: vec![], ..model() });
+    let plan = decide(&both);
+    assert_eq!(replicas(&plan.models["demo/chat"]), [("q8", 1)]);
+    assert_eq!(plan.models["demo/a-low"].reason.name(), "AtCeiling");
+}
