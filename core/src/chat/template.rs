@@ -1,7 +1,8 @@
 //! A model's Jinja chat template, with the helpers that Hugging Face's templates count on.
 
 use super::Message;
-use minijinja::value::{Kwargs, Value};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{Environment, Error, ErrorKind, context};
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
@@ -46,8 +47,8 @@ impl ChatTemplate {
             return Err(TemplateError::Syntax(format!("{} bytes long; at most {SOURCE_MAX}", source.len())));
         }
         let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|error| TemplateError::Syntax(error.to_string()))?);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
         environment.add_filter("tojson", to_json);
@@ -72,9 +73,9 @@ impl ChatTemplate {
         environment.add_function("strftime_now", move |format: &str| strftime(format, now));
         let template = environment.get_template(NAME).map_err(|error| TemplateError::Syntax(error.to_string()))?;
         let variables = context! {
-            messages => Value::from_serialize(messages),
-            bos_token => self.bos_token,
-            eos_token => self.eos_token,
+            messages => Value::from(Serde(messages)),
+            bos_token => self.bos_token.as_str(),
+            eos_token => self.eos_token.as_str(),
             add_generation_prompt => true,
         };
         template.render(variables).map_err(|error| render_error(&error))
