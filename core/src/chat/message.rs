@@ -4,9 +4,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// Most messages in one request.
-pub const MESSAGES_MAX: usize = 4096;
+const MESSAGES_MAX: usize = 4096;
 /// Most parts in one message's content.
-pub const PARTS_MAX: usize = 1024;
+const PARTS_MAX: usize = 1024;
 
 /// A `messages` array that can't be rendered. The message says what was expected there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
