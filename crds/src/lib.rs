@@ -15,6 +15,8 @@ mod money;
 mod number;
 pub mod quantity;
 pub mod render;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[expect(unreachable_pub, reason = "KubeSchema copies each struct, `pub` and all, into the body of a function")]
 pub mod v1alpha1;
 

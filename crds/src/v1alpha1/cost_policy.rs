@@ -64,7 +64,7 @@ pub struct CostPolicySpec {
     #[x_kube(
         merge_strategy = ListMerge::Map(vec!["action".into()]),
         validation = Rule::new(
-            "self.all(x, self.all(y, x.atPercent >= y.atPercent || ['ShrinkTokens', 'CheaperVariant', 'QueueBatch', 'ShedByPriority'].indexOf(x.action) < ['ShrinkTokens', 'CheaperVariant', 'QueueBatch', 'ShedByPriority'].indexOf(y.action)))"
+            "self.all(x, self.all(y, x.atPercent >= y.atPercent || (x.action == 'ShrinkTokens' ? 0 : x.action == 'CheaperVariant' ? 1 : x.action == 'QueueBatch' ? 2 : 3) < (y.action == 'ShrinkTokens' ? 0 : y.action == 'CheaperVariant' ? 1 : y.action == 'QueueBatch' ? 2 : 3)))"
         )
         .message("breaker: a gentler action needs the lower atPercent: ShrinkTokens, CheaperVariant, QueueBatch, ShedByPriority")
     )]
@@ -231,7 +231,7 @@ pub struct BreakerRung {
 
 /// What gives way, gentlest first.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[schemars(inline)]
+#[schemars(inline, transform = crate::render::no_description)]
 pub enum BreakerAction {
     /// Shorter answers.
     ShrinkTokens,
@@ -320,11 +320,11 @@ pub struct CeilingStatus {
     /// What may yet be started; below zero when the ceiling was lowered below what runs.
     pub headroom: Balance,
     /// When the period began.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "time_schema")]
     pub period_start: Option<Time>,
     /// When the next begins.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "time_schema")]
     pub resets_at: Option<Time>,
 }

@@ -83,7 +83,7 @@ pub struct HardwareClassSpec {
     #[schemars(schema_with = "quantity::schema")]
     pub memory_per_device: Quantity,
     /// Kind CPU: how much CPU one device is, such as 300m; request and limit of a replica per device.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "quantity::schema")]
     pub cpu_per_device: Option<Quantity>,
     /// Precisions that the device computes well; empty means all.
@@ -208,7 +208,7 @@ pub enum TolerationOperator {
 
 /// What a taint does.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq)]
-#[schemars(inline)]
+#[schemars(inline, transform = crate::render::no_description)]
 pub enum TaintEffect {
     /// No new pods.
     NoSchedule,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 /// A stretch of the calendar, in the time zone that stands beside it.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[schemars(inline)]
+#[schemars(inline, transform = crate::render::no_description)]
 pub enum Period {
     /// From second 0 of a minute.
     Minute,

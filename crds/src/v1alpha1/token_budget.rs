@@ -341,7 +341,7 @@ pub struct TokenBudgetStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burn_rate_tokens_per_hour: Option<i64>,
     /// When the tightest window will be spent at that rate.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "time_schema")]
     pub exhausted_at: Option<Time>,
 }
@@ -368,11 +368,11 @@ pub struct WindowStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub amount: Option<WindowAmount>,
     /// When the window began.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "time_schema")]
     pub window_start: Option<Time>,
     /// When a calendar window begins anew; for a rolling one, when the oldest spending leaves it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "time_schema")]
     pub resets_at: Option<Time>,
 }

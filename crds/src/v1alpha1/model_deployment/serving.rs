@@ -35,7 +35,7 @@ pub struct Engine {
     #[schemars(range(min = 1, max = 65_535))]
     pub port: Option<i32>,
     /// Which metric of an external engine means what: our name of a signal to its name of a metric.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "metrics_schema")]
     pub metrics: Option<BTreeMap<String, String>>,
 }

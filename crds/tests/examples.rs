@@ -1,0 +1,137 @@
+//! The examples are what we promise: each parses, passes every rule, and the minimal ones are obeyed in full.
+
+mod support;
+
+use quartermaster_crds::v1alpha1::{CostPolicy, HardwareClass, ModelDeployment, TokenBudget};
+use quartermaster_crds::{FieldPath, all};
+use serde_json::Value;
+use std::path::Path;
+use support::Schemas;
+
+fn examples() -> Vec<(String, Value)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut examples: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let text = std::fs::read_to_string(entry.path()).unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            let value = serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+            (name, value)
+        })
+        .collect();
+    examples.sort_by(|a, b| a.0.cmp(&b.0));
+    examples
+}
+
+/// Parses as the kind says, checks that nothing is lost on the way, and gives what is not obeyed.
+fn not_implemented(name: &str, object: &Value) -> Vec<FieldPath> {
+    macro_rules! parse {
+        ($($kind:ident),+) => {
+            match object["kind"].as_str().unwrap() {
+                $(stringify!($kind) => {
+                    let parsed: $kind = serde_json::from_value(object.clone()).unwrap_or_else(|e| panic!("{name}: {e}"));
+                    let again = serde_json::to_value(&parsed).unwrap();
+                    assert_kept(name, "", object, &again);
+                    parsed.spec.not_implemented()
+                })+
+                other => panic!("{name}: no kind {other}"),
+            }
+        };
+    }
+    parse!(HardwareClass, ModelDeployment, TokenBudget, CostPolicy)
+}
+
+/// Everything in `before` is in `after`; `after` may have defaults beyond.
+fn assert_kept(name: &str, path: &str, before: &Value, after: &Value) {
+    match before {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                assert_kept(name, &format!("{path}.{key}"), value, &after[key.as_str()]);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                assert_kept(name, &format!("{path}[{index}]"), item, &after[index]);
+            }
+        }
+        _ if before.is_i64() && after.is_string() => {
+            assert_eq!(before.to_string(), after.as_str().unwrap(), "{name}{path}: a quantity")
+        }
+        _ => assert_eq!(before, after, "{name}{path}"),
+    }
+}
+
+#[test]
+fn every_example_passes_and_loses_nothing() {
+    let schemas = Schemas::load();
+    for (name, object) in examples() {
+        assert_eq!(schemas.errors(&object, None), Vec::<String>::new(), "{name}");
+        let ignored = not_implemented(&name, &object);
+        if name.contains("minimal") {
+            assert_eq!(ignored, vec![], "{name}: a minimal example asks for nothing that is not obeyed");
+        }
+    }
+}
+
+#[test]
+fn every_kind_has_a_minimal_and_a_full_example() {
+    let names: Vec<_> = examples().into_iter().map(|(name, _)| name).collect();
+    for crd in all() {
+        for size in ["minimal", "full"] {
+            let wanted = format!("{}-{size}.yaml", crd.spec.names.singular.clone().unwrap());
+            assert!(names.contains(&wanted), "{wanted} is missing");
+        }
+    }
+}
+
+#[test]
+fn a_full_example_names_every_field_that_is_not_obeyed() {
+    let wanted: &[(&str, &[&str])] = &[
+        (
+            "hardwareclass-full.yaml",
+            &["spec.accelerator.kind", "spec.topology", "spec.precisions", "spec.price.spotPerHour", "spec.watts"],
+        ),
+        (
+            "modeldeployment-full.yaml",
+            &[
+                "spec.variants[bf16].source",
+                "spec.variants[bf16].format",
+                "spec.variants[bf16].hardware[gpu-h100].profile",
+                "spec.engine.kind",
+                "spec.objective.valuePerRequest",
+                "spec.slo",
+                "spec.scaling.warmPool",
+                "spec.tokens.allocation",
+                "spec.cascade",
+                "spec.cache",
+                "spec.sampling",
+                "spec.degradeOrder",
+            ],
+        ),
+        (
+            "tokenbudget-full.yaml",
+            &[
+                "spec.subjects[2].serviceAccount",
+                "spec.subjects[3].jwtClaim",
+                "spec.parent.namespace",
+                "spec.allowedNamespaces",
+                "spec.windows[monthly].amount",
+                "spec.rateLimits",
+                "spec.onExhausted[Degrade]",
+                "spec.onExhausted[Queue]",
+                "spec.rollover",
+            ],
+        ),
+        (
+            "costpolicy-full.yaml",
+            &["spec.whenExhausted.action", "spec.alerts", "spec.breaker", "spec.protectPriority", "spec.chargeback"],
+        ),
+    ];
+    let examples = examples();
+    for (name, fields) in wanted {
+        let (_, object) = examples.iter().find(|(n, _)| n == name).unwrap();
+        let got: Vec<_> = not_implemented(name, object).into_iter().map(|f| f.0).collect();
+        assert_eq!(got, *fields, "{name}");
+    }
+}
