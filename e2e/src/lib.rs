@@ -1,1 +1,11 @@
-//! quartermaster-e2e
+//! Scenarios on the real thing: a real Kubernetes, our chart, a real model, real requests.
+//!
+//! [`stage`] sets up, [`story`] is the demo (told by `demo`, asserted by `tests/`), [`load`] and [`trace`] make traffic,
+//! [`openai`] is the client. Nothing here is part of the product; nothing here may be a mock of it.
+
+pub mod load;
+pub mod narrator;
+pub mod openai;
+pub mod stage;
+pub mod story;
+pub mod trace;

@@ -1,0 +1,204 @@
+//! A cluster with our charts and the demo's objects on it.
+
+mod model;
+
+pub use model::Model;
+
+use crate::narrator::Narrator;
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::Service;
+use kube::Api;
+use quartermaster_cluster::{Cluster, Options};
+use quartermaster_core::units::NanoUsd;
+use quartermaster_crds::v1alpha1::{CostPolicy, ModelDeployment, TokenBudget};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Namespace that the chart is installed in.
+pub const SYSTEM: &str = "quartermaster-system";
+/// Namespace of the demo's objects.
+pub const DEMO: &str = "demo";
+const POLL: Duration = Duration::from_secs(1);
+/// `helm --wait` gives up after so long.
+const INSTALL_TIMEOUT: &str = "180s";
+
+/// Where everything is played.
+pub struct Stage {
+    cluster: Cluster,
+    client: kube::Client,
+    gateway: String,
+}
+
+impl Stage {
+    /// Brings up cluster `name`, loads the images in `dist/`, installs the charts. What stands already is kept.
+    pub async fn set_up(name: &str, narrator: &Narrator) -> Result<Self> {
+        narrator.chapter(format_args!("A Kubernetes named `{name}`, with its own network namespace"));
+        let cluster = Cluster::up(&Options::named(name)).await?;
+        narrator.say(format_args!("node at {}, kubeconfig {}", cluster.node_address(), cluster.kubeconfig_path().display()));
+        load_images(&cluster, narrator).await?;
+        narrator.chapter("helm install");
+        install(&cluster, narrator).await?;
+        let client = cluster.client().await?;
+        let gateway = gateway(&client).await?;
+        narrator.say(format_args!("the gateway listens at {gateway}"));
+        Ok(Self { cluster, client, gateway })
+    }
+
+    /// Applies the manifests of `examples/demo`, namespace first.
+    pub async fn apply_examples(&self, narrator: &Narrator) -> Result<()> {
+        narrator.chapter("kubectl apply");
+        let folder = root().join("examples/demo");
+        for file in ["namespace.yaml", "hardware.yaml", "policy.yaml", "budgets.yaml", "model.yaml"] {
+            let path = folder.join(file);
+            let output = self.kubectl(&["apply", "-f", &path.to_string_lossy()]).await?;
+            narrator.show(&format!("kubectl apply -f examples/demo/{file}"), &output);
+        }
+        Ok(())
+    }
+
+    /// The cluster under the stage.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// A client of the API server.
+    #[must_use]
+    pub fn client(&self) -> kube::Client {
+        self.client.clone()
+    }
+
+    /// Base URL of the gateway.
+    #[must_use]
+    pub fn gateway(&self) -> &str {
+        &self.gateway
+    }
+
+    /// kubectl, to its end.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.cluster.kubectl(arguments).await
+    }
+
+    /// kubectl, shown on the terminal.
+    pub async fn show(&self, narrator: &Narrator, arguments: &[&str]) -> Result<()> {
+        let output = self.kubectl(arguments).await?;
+        narrator.show(&format!("kubectl {}", arguments.join(" ")), &output);
+        Ok(())
+    }
+
+    /// `kubectl apply` of a text.
+    pub async fn apply(&self, narrator: &Narrator, manifest: &str) -> Result<()> {
+        let file = tempfile::NamedTempFile::new().context("no temporary file")?;
+        std::fs::write(file.path(), manifest).context("could not write a manifest")?;
+        let output = self.kubectl(&["apply", "-f", &file.path().to_string_lossy()]).await?;
+        narrator.show("kubectl apply -f -", &output);
+        Ok(())
+    }
+
+    /// Waits until `holds`; an error names `what` after `limit`. Returns how long it took.
+    pub async fn until(&self, limit: Duration, what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<Duration> {
+        let start = Instant::now();
+        loop {
+            match holds().await {
+                Ok(true) => return Ok(start.elapsed()),
+                Ok(false) if start.elapsed() < limit => tokio::time::sleep(POLL).await,
+                Ok(false) => bail!("{} s passed, and still not: {what}\n{}", limit.as_secs(), self.diagnosis().await),
+                Err(error) => return Err(error.context(format!("while waiting until {what}"))),
+            }
+        }
+    }
+
+    /// What a person would look at first.
+    pub async fn diagnosis(&self) -> String {
+        let looks: [&[&str]; 4] = [
+            &["get", "modeldeployment,tokenbudget,costpolicy,hardwareclass", "-A", "-o", "wide"],
+            &["get", "pods", "-A", "-o", "wide"],
+            &["get", "events", "-A", "--sort-by=.lastTimestamp"],
+            &["logs", "-n", SYSTEM, "-l", "app.kubernetes.io/component=operator", "--tail=40"],
+        ];
+        let mut seen = String::new();
+        for look in looks {
+            let output = self.kubectl(look).await.unwrap_or_else(|error| format!("{error:#}\n"));
+            seen.push_str(&format!("$ kubectl {}\n{output}", look.join(" ")));
+        }
+        seen
+    }
+
+    /// The demo's ModelDeployment.
+    pub async fn model(&self) -> Result<Model> {
+        self.model_named("chat").await
+    }
+
+    /// A ModelDeployment of the demo's namespace.
+    pub async fn model_named(&self, name: &str) -> Result<Model> {
+        let api: Api<ModelDeployment> = Api::namespaced(self.client(), DEMO);
+        Ok(Model::from(api.get(name).await.with_context(|| format!("could not get ModelDeployment {name}"))?))
+    }
+
+    /// Tokens settled and the limit in the first window of a TokenBudget's status; none before the status is written.
+    pub async fn settled(&self, budget: &str) -> Result<Option<(u64, u64)>> {
+        let api: Api<TokenBudget> = Api::namespaced(self.client(), DEMO);
+        let budget = api.get(budget).await.context("could not get the TokenBudget")?;
+        let window = budget.status.and_then(|status| status.windows.into_iter().next());
+        let number = |count: Option<i64>| u64::try_from(count?).ok();
+        Ok(window.and_then(|window| Some((number(window.settled)?, number(window.limit)?))))
+    }
+
+    /// Money settled in the first ceiling of the demo's CostPolicy.
+    pub async fn spent(&self) -> Result<NanoUsd> {
+        let api: Api<CostPolicy> = Api::namespaced(self.client(), DEMO);
+        let policy = api.get("demo").await.context("could not get the CostPolicy")?;
+        let ceiling = policy.status.and_then(|status| status.ceilings.into_iter().next());
+        let ceiling = ceiling.context("status.ceilings of the CostPolicy is empty")?;
+        Ok(ceiling.settled.to_string().parse()?)
+    }
+}
+
+/// The project's folder.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+async fn load_images(cluster: &Cluster, narrator: &Narrator) -> Result<()> {
+    narrator.chapter("Images");
+    let mut tars = Vec::new();
+    for folder in ["dist/images", "dist/models"] {
+        let path = root().join(folder);
+        let entries = std::fs::read_dir(&path)
+            .with_context(|| format!("no {folder}: make it with `cargo xtask images --models`"))?;
+        tars.extend(entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.extension().is_some_and(|e| e == "tar")));
+    }
+    tars.sort();
+    ensure!(!tars.is_empty(), "no image tars in dist: make them with `cargo xtask images --models`");
+    for tar in tars {
+        narrator.say(cluster.load_image(&tar).await?.join(", "));
+    }
+    Ok(())
+}
+
+async fn install(cluster: &Cluster, narrator: &Narrator) -> Result<()> {
+    let root = root();
+    let chart = |name: &str| root.join("charts").join(name).to_string_lossy().into_owned();
+    let values = root.join("examples/demo/values.yaml").to_string_lossy().into_owned();
+    let (crds, app) = (chart("quartermaster-crds"), chart("quartermaster"));
+    let base = ["upgrade", "--install", "--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", INSTALL_TIMEOUT];
+    let runs: [Vec<&str>; 2] =
+        [[&base[..], &["quartermaster-crds", &crds]].concat(), [&base[..], &["quartermaster", &app, "--values", &values]].concat()];
+    for run in runs {
+        let output = cluster.helm(&run).await?;
+        let summary = output.lines().filter(|line| line.starts_with("STATUS") || line.starts_with("NAME:")).collect::<Vec<_>>();
+        narrator.show(&format!("helm upgrade --install {}", run.get(8).unwrap_or(&"")), &summary.join("\n"));
+    }
+    Ok(())
+}
+
+async fn gateway(client: &kube::Client) -> Result<String> {
+    let api: Api<Service> = Api::namespaced(client.clone(), SYSTEM);
+    let service = api.get("quartermaster-gateway").await.context("could not get Service quartermaster-gateway")?;
+    let spec = service.spec.context("Service quartermaster-gateway has no spec")?;
+    let address = spec.cluster_ip.context("Service quartermaster-gateway has no address")?;
+    let port = spec.ports.and_then(|ports| ports.first().map(|port| port.port)).unwrap_or(80);
+    Ok(format!("http://{address}:{port}"))
+}
