@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -73,6 +73,16 @@ impl Cluster {
         self.layout.log(component.program())
     }
 
+    /// Name of what the cluster makes outside its namespaces: its link and its cgroup.
+    pub fn identity(&self) -> String {
+        self.layout.identity()
+    }
+
+    /// Pid of the first process of its namespaces: all of the cluster ends with it.
+    pub fn first_process(&self) -> i32 {
+        self.namespace.init()
+    }
+
     /// A client with the administrator's rights.
     pub async fn client(&self) -> Result<kube::Client> {
         client_of(&self.kubeconfig_path()).await
@@ -114,6 +124,14 @@ impl Cluster {
         S: AsRef<OsStr>,
     {
         self.tool("helm", arguments).await
+    }
+
+    /// Applies manifests (YAML) with kubectl, server-side.
+    pub async fn apply(&self, manifests: &str) -> Result<String> {
+        let file = tempfile::NamedTempFile::new().context("writing manifests")?;
+        std::fs::write(file.path(), manifests).context("writing manifests")?;
+        let path = file.path().display().to_string();
+        self.kubectl(["apply", "--server-side", "--filename", &path]).await
     }
 
     async fn tool<I, S>(&self, name: &str, arguments: I) -> Result<String>
@@ -247,9 +265,4 @@ fn link(target: &Path, at: &Path) -> Result<()> {
 async fn finish(mut command: Command) -> Result<String> {
     let bytes = tokio::task::spawn_blocking(move || run(&mut command)).await.context("running a command")??;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// What a finished command printed, for messages.
-pub fn printed(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

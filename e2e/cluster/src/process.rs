@@ -33,11 +33,7 @@ pub(crate) fn all() -> Vec<Process> {
 
 /// The children of a process.
 pub(crate) fn children(pid: i32) -> Vec<i32> {
-    let of = |process: &Process| {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid)).ok()?;
-        parent_in_stat(&stat)
-    };
-    all().iter().filter(|process| of(process) == Some(pid)).map(|process| process.pid).collect()
+    all().iter().filter(|process| parent(process.pid) == Some(pid)).map(|process| process.pid).collect()
 }
 
 /// Identity of one of a process's namespaces, such as `pid:[4026531836]`.
@@ -51,9 +47,18 @@ pub(crate) fn is_inner_init(pid: i32) -> bool {
     status_field(&status, "NSpid:").is_some_and(|pids| is_init_in(pids))
 }
 
-/// Whether the process still runs.
+/// Whether the process still runs. One that is ending runs until the kernel has ended all that it must take along.
 pub(crate) fn is_alive(pid: i32) -> bool {
-    read(pid).is_some()
+    stat(pid).is_some_and(|stat| !has_ended(&stat))
+}
+
+/// The process that started this one.
+pub(crate) fn parent(pid: i32) -> Option<i32> {
+    parent_in_stat(&stat(pid)?)
+}
+
+fn stat(pid: i32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/stat")).ok()
 }
 
 fn read(pid: i32) -> Option<Process> {
@@ -69,6 +74,11 @@ fn split_arguments(bytes: &[u8]) -> Vec<String> {
         return Vec::new();
     }
     trimmed.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect()
+}
+
+fn has_ended(stat: &str) -> bool {
+    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    state.is_none_or(|state| state.starts_with(['Z', 'X']))
 }
 
 fn parent_in_stat(stat: &str) -> Option<i32> {
@@ -103,6 +113,7 @@ mod tests {
     fn parents_are_read_past_odd_names() {
         assert_eq!(parent_in_stat("12 (a) b) (c) S 7 12 12 0"), Some(7));
         assert_eq!(parent_in_stat("nonsense"), None);
+        assert!(has_ended("12 (a) Z) Z 7 12 12 0") && !has_ended("12 (Z) D 7 12 12 0"));
     }
 
     #[test]
