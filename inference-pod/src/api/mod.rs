@@ -1,0 +1,183 @@
+//! The HTTP API: OpenAI's endpoints, probes, metrics and the tokenizer.
+
+mod answer;
+pub mod error;
+pub mod fields;
+pub mod generate;
+pub mod request;
+pub mod state;
+
+use crate::limits::{BODY_BYTES_MAX, BODY_DRAIN_BYTES_MAX, BODY_TIMEOUT, COMPLETION_TOKENS_DEFAULT};
+use answer::{Head, Kind};
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use error::ApiError;
+use fields::Fields;
+use futures::StreamExt;
+use generate::Prompt;
+use quartermaster_core::chat;
+use request::Common;
+use serde_json::{Map, Value, json};
+use state::{App, Phase};
+use std::sync::Arc;
+
+/// All routes.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/chat/completions", post(chat_completions))
+        .route("/v1/completions", post(completions))
+        .route("/v1/models", get(models))
+        .route("/v1/models/{*name}", get(model))
+        .route("/tokenizer", get(tokenizer))
+        .route("/metrics", get(metrics))
+        .route("/health", get(ready))
+        .route("/readyz", get(ready))
+        .route("/livez", get(live))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .with_state(app)
+}
+
+async fn chat_completions(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let map = read(request).await?;
+    let fields = Fields::new(&map);
+    known_model(&app, fields)?;
+    let messages = chat::messages(map.get("messages")).map_err(|error| ApiError::field(error.field, error.problem))?;
+    let common = Common::read(fields, fresh_seed())?;
+    let text = match app.loaded()?.template.as_ref() {
+        Ok(template) => template.render(&messages, jiff::Timestamp::now()),
+        Err(error) => return Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "no_chat_template", error.to_string())),
+    };
+    let text = text.map_err(|error| ApiError::field("messages", error))?;
+    let prompt = Prompt { text: &text, field: "messages", default_max_tokens: None };
+    let generation = generate::start(&app, prompt, &common).await?;
+    answer::send(Head::new(Kind::Chat, &app.config.model), generation, &common).await
+}
+
+async fn completions(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let map = read(request).await?;
+    let fields = Fields::new(&map);
+    known_model(&app, fields)?;
+    let text = request::prompt(fields)?;
+    if fields.flag("echo")? {
+        return Err(ApiError::field("echo", "is not supported; leave it out"));
+    }
+    let common = Common::read(fields, fresh_seed())?;
+    let prompt = Prompt { text, field: "prompt", default_max_tokens: Some(COMPLETION_TOKENS_DEFAULT) };
+    let generation = generate::start(&app, prompt, &common).await?;
+    answer::send(Head::new(Kind::Text, &app.config.model), generation, &common).await
+}
+
+fn fresh_seed() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().1
+}
+
+fn known_model(app: &App, fields: Fields<'_>) -> Result<(), ApiError> {
+    match fields.text("model")? {
+        None => Err(ApiError::field("model", "is required")),
+        Some(name) if name == app.config.model => Ok(()),
+        Some(name) => Err(unknown_model(app, name)),
+    }
+}
+
+fn unknown_model(app: &App, name: &str) -> ApiError {
+    let message = format!("the model {name:?} is not served here; {:?} is", app.config.model);
+    ApiError {
+        param: Some("model".into()),
+        ..ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message)
+    }
+}
+
+/// Reads the body within its limits.
+async fn read(request: Request) -> Result<Map<String, Value>, ApiError> {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let mut chunks = request.into_body().into_data_stream();
+    let mut body = Vec::new();
+    if length.is_some_and(|length: u64| length > u64::try_from(BODY_BYTES_MAX).unwrap_or(u64::MAX)) {
+        return Err(too_large(chunks).await);
+    }
+    loop {
+        match tokio::time::timeout(BODY_TIMEOUT, chunks.next()).await {
+            Ok(None) => return fields::parse(&body),
+            Ok(Some(Ok(chunk))) => body.extend_from_slice(&chunk),
+            Ok(Some(Err(error))) => {
+                let message = format!("reading the body: {error}");
+                return Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_body", message));
+            }
+            Err(_) => {
+                let message = format!("nothing of the body came for {} s", BODY_TIMEOUT.as_secs());
+                return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message));
+            }
+        }
+        if body.len() > BODY_BYTES_MAX {
+            return Err(too_large(chunks).await);
+        }
+    }
+}
+
+/// Takes in the rest of the body, within a limit: a client that is cut off while it sends never reads the answer.
+async fn too_large(mut chunks: axum::body::BodyDataStream) -> ApiError {
+    let mut drained = 0_usize;
+    while drained < BODY_DRAIN_BYTES_MAX {
+        match tokio::time::timeout(BODY_TIMEOUT, chunks.next()).await {
+            Ok(Some(Ok(chunk))) => drained = drained.saturating_add(chunk.len().max(1)),
+            _ => break,
+        }
+    }
+    let message = format!("the body is larger than {BODY_BYTES_MAX} bytes");
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+}
+
+fn model_object(app: &App) -> Value {
+    json!({"id": app.config.model, "object": "model", "created": app.started.as_second(), "owned_by": "quartermaster",
+        "max_model_len": app.config.context_tokens})
+}
+
+async fn models(State(app): State<Arc<App>>) -> Json<Value> {
+    Json(json!({"object": "list", "data": [model_object(&app)]}))
+}
+
+async fn model(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
+    if name == app.config.model { Ok(Json(model_object(&app))) } else { Err(unknown_model(&app, &name)) }
+}
+
+async fn tokenizer(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    match &app.loaded()?.bundle {
+        Ok(bundle) => Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(bundle.to_string())).into_response()),
+        Err(error) => Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "tokenizer_not_supported", error.to_string())),
+    }
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], app.metrics.render()).into_response()
+}
+
+async fn ready(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
+    match app.phase() {
+        Phase::Ready => (StatusCode::OK, "ready\n"),
+        Phase::Loading => (StatusCode::SERVICE_UNAVAILABLE, "loading\n"),
+        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        Phase::Failed => (StatusCode::SERVICE_UNAVAILABLE, "failed\n"),
+    }
+}
+
+async fn live(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
+    match app.phase() {
+        Phase::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "failed\n"),
+        Phase::Loading | Phase::Ready | Phase::Draining => (StatusCode::OK, "live\n"),
+    }
+}
+
+async fn no_route(method: Method, uri: Uri) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "unknown_url", format!("no such endpoint: {method} {}", uri.path()))
+}
+
+async fn no_method(method: Method, uri: Uri) -> ApiError {
+    let message = format!("{} does not take {method}", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}

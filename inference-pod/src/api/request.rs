@@ -1,0 +1,164 @@
+//! What both endpoints take: limits, sampling, stops, streaming.
+
+use super::error::ApiError;
+use super::fields::Fields;
+use crate::limits::{STOP_BYTES_MAX, STOPS_MAX};
+use crate::sampler::Sampling;
+use serde_json::Value;
+
+/// The fields that chat and plain completions share, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Common {
+    /// Most tokens to generate, and the field that said so.
+    pub max_tokens: Option<(u32, &'static str)>,
+    /// How to draw.
+    pub sampling: Sampling,
+    /// Texts that end the answer.
+    pub stops: Vec<String>,
+    /// Whether to stream.
+    pub stream: bool,
+    /// Whether the stream ends with a chunk of usage.
+    pub include_usage: bool,
+    /// Whether every chunk of the stream carries usage.
+    pub continuous_usage: bool,
+    /// Goes on after the model's own end (as in vLLM).
+    pub ignore_end: bool,
+}
+
+impl Common {
+    /// Reads the shared fields; `seed` is taken where the request has none.
+    ///
+    /// # Errors
+    /// Names the first field that is wrong.
+    pub fn read(fields: Fields<'_>, seed: u64) -> Result<Self, ApiError> {
+        for name in ["n", "best_of"] {
+            if fields.count(name, 1)?.is_some_and(|count| count != 1) {
+                return Err(ApiError::field(name, "only 1 is supported"));
+            }
+        }
+        let limit = |name: &'static str| Ok(fields.count(name, 1)?.map(|count| (count, name)));
+        let newer = limit("max_completion_tokens")?;
+        let max_tokens = newer.or(limit("max_tokens")?);
+        let sampling = Sampling {
+            temperature: fields.number("temperature", 0.0, 2.0)?.unwrap_or(1.0),
+            top_p: fields.number("top_p", 0.0, 1.0)?.unwrap_or(1.0),
+            seed: fields.integer("seed")?.map_or(seed, i64::cast_unsigned),
+        };
+        let options = fields.object("stream_options", "stream_options.")?;
+        let option = |name: &str| options.map_or(Ok(false), |options| options.flag(name));
+        Ok(Self {
+            max_tokens,
+            sampling,
+            stops: stops(fields)?,
+            stream: fields.flag("stream")?,
+            include_usage: option("include_usage")?,
+            continuous_usage: option("continuous_usage_stats")?,
+            ignore_end: fields.flag("ignore_eos")?,
+        })
+    }
+}
+
+fn stops(fields: Fields<'_>) -> Result<Vec<String>, ApiError> {
+    let wrong = || ApiError::field("stop", "must be a text or a list of texts");
+    let stops: Vec<String> = match fields.get("stop") {
+        None => Vec::new(),
+        Some(Value::String(stop)) => vec![stop.clone()],
+        Some(Value::Array(items)) if items.len() > STOPS_MAX => {
+            return Err(ApiError::field("stop", format!("holds {} texts; at most {STOPS_MAX}", items.len())));
+        }
+        Some(Value::Array(items)) => {
+            items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong)).collect::<Result<_, _>>()?
+        }
+        Some(_) => return Err(wrong()),
+    };
+    if stops.iter().any(|stop| stop.len() > STOP_BYTES_MAX) {
+        return Err(ApiError::field("stop", format!("a text is longer than {STOP_BYTES_MAX} bytes")));
+    }
+    Ok(stops)
+}
+
+/// The prompt of `/v1/completions`: one text, alone or in a list.
+///
+/// # Errors
+/// Where there is none, or more than one.
+pub fn prompt(fields: Fields<'_>) -> Result<&str, ApiError> {
+    match fields.get("prompt") {
+        None => Err(ApiError::field("prompt", "is required: a text")),
+        Some(Value::String(text)) => Ok(text),
+        Some(Value::Array(items)) => match items.as_slice() {
+            [Value::String(text)] => Ok(text),
+            _ => Err(ApiError::field("prompt", "must be one text; lists of several prompts or of tokens are not supported")),
+        },
+        Some(_) => Err(ApiError::field("prompt", "must be a text")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::fields::parse;
+    use serde_json::json;
+
+    fn read(body: Value) -> Result<Common, ApiError> {
+        let map = parse(body.to_string().as_bytes())?;
+        Common::read(Fields::new(&map), 9)
+    }
+
+    fn param(body: Value) -> String {
+        read(body).unwrap_err().param.unwrap()
+    }
+
+    #[test]
+    fn defaults_are_openais() {
+        let common = read(json!({"unknown": {"a": 1}, "stop": null, "n": 1})).unwrap();
+        assert_eq!(common.sampling, Sampling { temperature: 1.0, top_p: 1.0, seed: 9 });
+        assert_eq!((common.max_tokens, common.stream, common.stops.len()), (None, false, 0));
+    }
+
+    #[test]
+    fn the_newer_limit_wins_and_huge_ones_saturate() {
+        let both = read(json!({"max_tokens": 5, "max_completion_tokens": 7})).unwrap();
+        assert_eq!(both.max_tokens, Some((7, "max_completion_tokens")));
+        assert_eq!(read(json!({"max_tokens": 9_000_000_000_i64})).unwrap().max_tokens, Some((u32::MAX, "max_tokens")));
+    }
+
+    #[test]
+    fn each_wrong_field_is_named() {
+        assert_eq!(param(json!({"n": 2})), "n");
+        assert_eq!(param(json!({"max_tokens": "5"})), "max_tokens");
+        assert_eq!(param(json!({"max_tokens": 0})), "max_tokens");
+        assert_eq!(param(json!({"max_tokens": -1})), "max_tokens");
+        assert_eq!(param(json!({"max_completion_tokens": 1.5})), "max_completion_tokens");
+        assert_eq!(param(json!({"temperature": 3})), "temperature");
+        assert_eq!(param(json!({"temperature": "hot"})), "temperature");
+        assert_eq!(param(json!({"top_p": -0.1})), "top_p");
+        assert_eq!(param(json!({"seed": 1.5})), "seed");
+        assert_eq!(param(json!({"stream": "yes"})), "stream");
+        assert_eq!(param(json!({"stream_options": 1})), "stream_options");
+        assert_eq!(param(json!({"stream_options": {"include_usage": 1}})), "stream_options.include_usage");
+        assert_eq!(param(json!({"stop": 5})), "stop");
+        assert_eq!(param(json!({"stop": ["a", 5]})), "stop");
+        assert_eq!(param(json!({"stop": vec!["a"; STOPS_MAX + 1]})), "stop");
+        assert_eq!(param(json!({"stop": "a".repeat(STOP_BYTES_MAX + 1)})), "stop");
+    }
+
+    #[test]
+    fn only_one_prompt_is_taken() {
+        let of = |body: Value| {
+            let map = parse(body.to_string().as_bytes()).unwrap();
+            prompt(Fields::new(&map)).map(str::to_owned).map_err(|error| error.param)
+        };
+        assert_eq!(of(json!({"prompt": "a"})), Ok("a".into()));
+        assert_eq!(of(json!({"prompt": ["a"]})), Ok("a".into()));
+        for wrong in [json!({}), json!({"prompt": ["a", "b"]}), json!({"prompt": [1, 2]}), json!({"prompt": 3})] {
+            assert_eq!(of(wrong), Err(Some("prompt".into())));
+        }
+    }
+
+    #[test]
+    fn broken_json_says_where() {
+        let error = parse(b"{\"a\": ").unwrap_err();
+        assert!(error.message.contains("line 1"), "{}", error.message);
+        assert_eq!(parse(b"[1]").unwrap_err().code, "invalid_json");
+    }
+}

@@ -1,0 +1,113 @@
+//! The command line; every flag of `serve` can come from the environment.
+
+use clap::{Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Quartermaster's inference server: OpenAI's API on llama.cpp, with continuous batching.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve a model.
+    Serve(ServeArgs),
+    /// Write a model file in another precision.
+    Quantize(QuantizeArgs),
+    /// Measure a model's perplexity on a text; prints JSON.
+    Perplexity(PerplexityArgs),
+    /// Show what a model file says of itself; prints JSON.
+    Inspect {
+        /// GGUF file.
+        #[arg(long)]
+        model: PathBuf,
+    },
+    /// Tokenize a text as the engine does; prints JSON.
+    Tokenize {
+        /// GGUF file.
+        #[arg(long)]
+        model: PathBuf,
+        /// The text.
+        #[arg(long)]
+        text: String,
+    },
+    /// Estimate the memory that serving a model needs; prints JSON.
+    Estimate(EstimateArgs),
+}
+
+/// `serve`.
+#[derive(Clone, Debug, Parser)]
+pub struct ServeArgs {
+    /// What to serve.
+    #[arg(long, env = "QM_CONFIG", default_value = "/etc/quartermaster/serve.json")]
+    pub config: PathBuf,
+    /// Address of the API, the probes and the metrics.
+    #[arg(long, env = "QM_LISTEN", default_value = "0.0.0.0:8000")]
+    pub listen: SocketAddr,
+    /// File for the reason when the pod can't serve; by default Kubernetes' /dev/termination-log where that exists.
+    #[arg(long, env = "QM_TERMINATION_LOG")]
+    pub termination_log: Option<PathBuf>,
+    /// Longest time after SIGTERM in which requests in flight are finished.
+    #[arg(long, env = "QM_DRAIN_SECONDS", default_value_t = 30)]
+    pub drain_seconds: u64,
+    /// Time after SIGTERM in which new requests are still taken (while not ready), since routers lag behind.
+    #[arg(long, env = "QM_LINGER_SECONDS", default_value_t = 3)]
+    pub linger_seconds: u64,
+    /// Use flash attention; on many CPUs it is slower.
+    #[arg(long, env = "QM_FLASH_ATTENTION")]
+    pub flash_attention: bool,
+}
+
+/// `quantize`.
+#[derive(Clone, Debug, Parser)]
+pub struct QuantizeArgs {
+    /// GGUF file to read; it may be quantized already.
+    #[arg(long = "in")]
+    pub input: PathBuf,
+    /// GGUF file to write.
+    #[arg(long = "out")]
+    pub output: PathBuf,
+    /// F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q5_0, Q5_1, Q4_K_M, Q4_K_S, Q4_0, Q4_1, Q3_K_M or Q2_K.
+    #[arg(long = "type")]
+    pub precision: String,
+}
+
+/// `perplexity`.
+#[derive(Clone, Debug, Parser)]
+pub struct PerplexityArgs {
+    /// GGUF file.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Text file.
+    #[arg(long)]
+    pub text: PathBuf,
+    /// Tokens of one window; each token is scored once, with at least half a window before it (but for the first half).
+    #[arg(long, default_value_t = 512)]
+    pub window: u32,
+    /// Threads; by default as many as the CPU limit feeds.
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+/// `estimate`.
+#[derive(Clone, Debug, Parser)]
+pub struct EstimateArgs {
+    /// GGUF file.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Tokens of one request.
+    #[arg(long)]
+    pub context: u32,
+    /// Requests side by side.
+    #[arg(long)]
+    pub slots: u32,
+    /// With flash attention.
+    #[arg(long)]
+    pub flash_attention: bool,
+}

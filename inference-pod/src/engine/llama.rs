@@ -1,0 +1,156 @@
+//! llama.cpp through `llama-cpp-2`.
+
+use super::{Engine, EngineError, Row, Vocabulary};
+use crate::memory::Load;
+use crate::sampler::Token;
+use crate::scheduler::Slot;
+use crate::tokenizer::Specials;
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::{LogOptions, send_logs_to_tracing};
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+/// llama.cpp's numbers for its flash attention policy.
+const FLASH_ATTENTION_OFF: i32 = 0;
+const FLASH_ATTENTION_ON: i32 = 1;
+
+/// The process-wide state of llama.cpp, made once; its log goes to ours.
+fn backend() -> Result<&'static LlamaBackend, EngineError> {
+    static BACKEND: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();
+    let made = BACKEND.get_or_init(|| {
+        send_logs_to_tracing(LogOptions::default());
+        LlamaBackend::init().map_err(|error| error.to_string())
+    });
+    made.as_ref().map_err(|cause| EngineError { attempt: "starting llama.cpp", cause: cause.clone() })
+}
+
+/// A loaded model: weights and vocabulary.
+#[derive(Clone, Debug)]
+pub struct LlamaWeights {
+    model: Arc<LlamaModel>,
+    longest_token_bytes: usize,
+}
+
+impl LlamaWeights {
+    /// Loads a file that [`crate::gguf::Gguf::open`] accepted.
+    ///
+    /// # Errors
+    /// Where llama.cpp refuses it; its log says why.
+    pub fn load(path: &Path) -> Result<Self, EngineError> {
+        let params = LlamaModelParams::default();
+        let model = LlamaModel::load_from_file(backend()?, path, &params)
+            .map_err(|error| EngineError { attempt: "loading the model file", cause: error.to_string() })?;
+        let vocab = model.vocab();
+        let longest = vocab.tokens().map(|token| vocab.token_to_piece(token, true, None).len()).max();
+        let longest_token_bytes = longest.unwrap_or(1).max(1);
+        Ok(Self { model: Arc::new(model), longest_token_bytes })
+    }
+
+    /// Size of the vocabulary.
+    #[must_use]
+    pub fn vocabulary_tokens(&self) -> usize {
+        usize::try_from(self.model.n_vocab()).unwrap_or_default()
+    }
+
+    /// An engine on these weights.
+    ///
+    /// # Errors
+    /// Where llama.cpp can't allocate what `load` needs.
+    pub fn engine(&self, load: Load, threads: usize) -> Result<LlamaEngine<'_>, EngineError> {
+        let failed = |cause: String| EngineError { attempt: "creating the engine's context", cause };
+        let tokens = load.padded_context().saturating_mul(u64::from(load.slots));
+        let context = u32::try_from(tokens).ok().and_then(NonZeroU32::new);
+        let context = context.ok_or_else(|| failed(format!("{tokens} tokens of context")))?;
+        let threads = i32::try_from(threads).map_err(|error| failed(error.to_string()))?;
+        let flash = if load.flash_attention { FLASH_ATTENTION_ON } else { FLASH_ATTENTION_OFF };
+        let params = LlamaContextParams::default()
+            .with_n_ctx(Some(context))
+            .with_n_seq_max(load.slots)
+            .with_kv_unified(false)
+            .with_n_batch(load.batch())
+            .with_n_ubatch(load.batch())
+            .with_n_threads(threads)
+            .with_n_threads_batch(threads)
+            .with_flash_attention_policy(flash)
+            .with_no_perf(true);
+        let context = self.model.new_context(backend()?, params).map_err(|error| failed(error.to_string()))?;
+        let rows = usize::try_from(load.batch()).map_err(|error| failed(error.to_string()))?;
+        Ok(LlamaEngine { context, batch: LlamaBatch::new(rows, 1) })
+    }
+}
+
+impl Vocabulary for LlamaWeights {
+    fn tokenize(&self, text: &str) -> Vec<Token> {
+        // llama.cpp knows no empty text: it asserts.
+        if text.is_empty() {
+            return Vec::new();
+        }
+        self.model.vocab().tokenize(text.as_bytes(), false, true).into_iter().map(|token| token.0).collect()
+    }
+
+    fn piece(&self, token: Token) -> Vec<u8> {
+        self.model.vocab().token_to_piece(LlamaToken(token), false, None)
+    }
+
+    fn ends(&self, token: Token) -> bool {
+        self.model.vocab().is_eog(LlamaToken(token))
+    }
+
+    fn specials(&self) -> Specials {
+        let vocab = self.model.vocab();
+        let known = |token: LlamaToken| (token.0 >= 0).then_some(token.0);
+        Specials {
+            bos: known(vocab.bos()),
+            eos: known(vocab.eos()),
+            add_bos: vocab.should_add_bos(),
+            add_eos: vocab.should_add_eos(),
+        }
+    }
+
+    fn longest_token_bytes(&self) -> usize {
+        self.longest_token_bytes
+    }
+}
+
+/// A context: KV cache and buffers for many sequences.
+#[derive(Debug)]
+pub struct LlamaEngine<'model> {
+    context: LlamaContext<'model>,
+    batch: LlamaBatch<'static>,
+}
+
+impl Engine for LlamaEngine<'_> {
+    fn step(&mut self, rows: &[Row], read: &mut dyn FnMut(usize, &[f32])) -> Result<(), EngineError> {
+        let failed = |cause: String| EngineError { attempt: "computing a batch", cause };
+        self.batch.clear();
+        for row in rows {
+            let position = i32::try_from(row.position).map_err(|error| failed(error.to_string()))?;
+            let sequence = i32::try_from(row.slot).map_err(|error| failed(error.to_string()))?;
+            self.batch
+                .add(LlamaToken(row.token), position, &[sequence], row.logits)
+                .map_err(|error| failed(error.to_string()))?;
+        }
+        self.context.decode(&mut self.batch).map_err(|error| failed(error.to_string()))?;
+        for (index, _) in rows.iter().enumerate().filter(|(_, row)| row.logits) {
+            let at = i32::try_from(index).map_err(|error| failed(error.to_string()))?;
+            read(index, self.context.get_logits_ith(at));
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self, slot: Slot) -> Result<(), EngineError> {
+        let removed = self.context.clear_kv_cache_seq(Some(slot), None, None);
+        match removed {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(EngineError { attempt: "clearing a sequence", cause: format!("slot {slot} is refused") }),
+            Err(error) => Err(EngineError { attempt: "clearing a sequence", cause: error.to_string() }),
+        }
+    }
+}

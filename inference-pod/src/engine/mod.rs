@@ -1,0 +1,62 @@
+//! The engine behind a trait: one forward pass over rows of many sequences, and a vocabulary.
+//!
+//! The driver owns the engine on one thread; nothing else touches it. The vocabulary is shared and read only.
+
+pub mod llama;
+pub mod warm_up;
+
+use crate::sampler::Token;
+use crate::scheduler::Slot;
+use crate::tokenizer::Specials;
+
+/// One token of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its sequence.
+    pub slot: Slot,
+    /// The token.
+    pub token: Token,
+    /// Its place in the sequence.
+    pub position: u32,
+    /// Whether its logits are wanted.
+    pub logits: bool,
+}
+
+/// A step or a sequence's end that failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{attempt}: {cause}")]
+pub struct EngineError {
+    /// What was attempted.
+    pub attempt: &'static str,
+    /// What the engine said.
+    pub cause: String,
+}
+
+/// Computes rows.
+pub trait Engine {
+    /// Computes all rows in one pass, then calls `read` with the index of each row that wanted logits, and these.
+    ///
+    /// # Errors
+    /// Where the pass failed: the sequences in it are then of no use.
+    fn step(&mut self, rows: &[Row], read: &mut dyn FnMut(usize, &[f32])) -> Result<(), EngineError>;
+
+    /// Forgets a sequence, so that its slot begins anew.
+    ///
+    /// # Errors
+    /// Where the engine refuses.
+    fn clear(&mut self, slot: Slot) -> Result<(), EngineError>;
+}
+
+/// Text ↔ tokens.
+pub trait Vocabulary: Send + Sync {
+    /// The tokens of `text`, special tokens in it included, none added.
+    fn tokenize(&self, text: &str) -> Vec<Token>;
+    /// The bytes that a token stands for; none for a special token.
+    fn piece(&self, token: Token) -> Vec<u8>;
+    /// Whether this token ends an answer.
+    fn ends(&self, token: Token) -> bool;
+    /// Special tokens and when they are added.
+    fn specials(&self) -> Specials;
+    /// Bytes of the longest token: a text of `n` bytes has at least `n / this` tokens.
+    fn longest_token_bytes(&self) -> usize;
+}

@@ -1,0 +1,109 @@
+//! What a model will need, computed before it is loaded, so that a pod says "too large" with numbers and is not killed.
+
+use crate::gguf::{Gguf, Shape};
+use crate::limits::PREFILL_TOKENS_MAX;
+use serde::Serialize;
+
+/// Bytes of one KV element (f16).
+const KV_ELEMENT_BYTES: u64 = 2;
+/// llama.cpp rounds a sequence's context up to this.
+const CONTEXT_PADDING: u64 = 256;
+/// Bytes that a vocabulary entry costs in llama.cpp's tables: the token, its merge, and their hash maps.
+const VOCABULARY_ENTRY_BYTES: u64 = 480;
+/// The process itself: code, runtime, threads, HTTP.
+const PROCESS_BYTES: u64 = 24 * 1024 * 1024;
+/// Bytes of a float in an activation.
+const FLOAT_BYTES: u64 = 4;
+
+/// What is to be served at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Tokens of one request.
+    pub context: u32,
+    /// Requests side by side.
+    pub slots: u32,
+    /// Whether attention is computed without the score matrix.
+    pub flash_attention: bool,
+}
+
+impl Load {
+    /// Tokens of one sequence as llama.cpp allocates them.
+    #[must_use]
+    pub fn padded_context(&self) -> u64 {
+        u64::from(self.context).next_multiple_of(CONTEXT_PADDING)
+    }
+
+    /// Rows of the engine's batch: a chunk of prompt and one row per slot.
+    #[must_use]
+    pub fn batch(&self) -> u32 {
+        PREFILL_TOKENS_MAX.saturating_add(self.slots)
+    }
+}
+
+/// The estimate, part by part, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Estimate {
+    /// Tensors of the file.
+    pub weights_bytes: u64,
+    /// KV cache of every slot.
+    pub kv_bytes: u64,
+    /// Activations and logits of one batch.
+    pub compute_bytes: u64,
+    /// Vocabulary and the process.
+    pub process_bytes: u64,
+    /// All of it.
+    pub total_bytes: u64,
+    /// KV cache of one token.
+    pub kv_bytes_per_token: u64,
+}
+
+impl Estimate {
+    /// The estimate for this file under this load.
+    #[must_use]
+    pub fn of(gguf: &Gguf, shape: &Shape, load: Load) -> Self {
+        let kv_bytes_per_token = shape.kv_elements_per_token.saturating_mul(KV_ELEMENT_BYTES);
+        let tokens = load.padded_context().saturating_mul(u64::from(load.slots));
+        let weights_bytes = gguf.tensor_bytes();
+        let kv_bytes = kv_bytes_per_token.saturating_mul(tokens);
+        let compute_bytes = compute_bytes(shape, load);
+        let process_bytes = PROCESS_BYTES.saturating_add(shape.vocabulary.saturating_mul(VOCABULARY_ENTRY_BYTES));
+        let parts = [weights_bytes, kv_bytes, compute_bytes, process_bytes];
+        let total_bytes = parts.into_iter().fold(0, u64::saturating_add);
+        Self { weights_bytes, kv_bytes, compute_bytes, process_bytes, total_bytes, kv_bytes_per_token }
+    }
+
+    /// One sentence with the numbers.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        format!(
+            "needs {} MiB: weights {}, KV cache {}, buffers {}, process {}",
+            mebibytes(self.total_bytes),
+            mebibytes(self.weights_bytes),
+            mebibytes(self.kv_bytes),
+            mebibytes(self.compute_bytes),
+            mebibytes(self.process_bytes)
+        )
+    }
+}
+
+/// Rounded up, so that a need never reads as less than it is.
+#[must_use]
+pub fn mebibytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1024 * 1024)
+}
+
+/// llama.cpp's graph reuses its buffers, so the widest few tensors alive together count: the logits of every row, or the
+/// feed-forward net's, or the attention scores.
+fn compute_bytes(shape: &Shape, load: Load) -> u64 {
+    let rows = u64::from(load.batch());
+    let product = |factors: &[u64]| factors.iter().copied().fold(FLOAT_BYTES, u64::saturating_mul);
+    let logits = product(&[rows, shape.vocabulary.saturating_add(shape.embedding)]);
+    let feed_forward = product(&[rows, shape.feed_forward.saturating_mul(2).saturating_add(shape.embedding)]);
+    let scores = match load.flash_attention {
+        true => product(&[rows, shape.embedding, 4]),
+        false => product(&[rows, shape.heads, load.padded_context(), 2]),
+    };
+    let outputs = product(&[u64::from(load.slots), shape.vocabulary]);
+    logits.max(feed_forward).max(scores).saturating_add(outputs)
+}

@@ -1,0 +1,261 @@
+//! What the pod tells a scraper: vLLM's names, so that everything made for vLLM reads it, and a few of our own.
+
+use crate::scheduler::Scheduler;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+/// vLLM's buckets for times to a token and between tokens.
+const TOKEN_SECONDS: [f64; 22] = [
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0,
+    640.0, 2560.0,
+];
+/// vLLM's buckets for whole requests.
+const REQUEST_SECONDS: [f64; 21] = [
+    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0,
+    1920.0, 7680.0,
+];
+/// Steps are short: one pass over one batch.
+const STEP_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+type Ratio = Gauge<f64, AtomicU64>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Finished {
+    finished_reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Info {
+    variant: String,
+    hardware_class: String,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The model ended it, or a stop text.
+    Stop,
+    /// It reached `max_tokens`.
+    Length,
+    /// The client left.
+    Abort,
+    /// The engine failed.
+    Error,
+}
+
+impl Outcome {
+    /// The label's value, and OpenAI's `finish_reason`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::Abort => "abort",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    running: Gauge,
+    waiting: Gauge,
+    kv_usage: Ratio,
+    tokens_in_flight: Gauge,
+    prompt_tokens: Counter,
+    generation_tokens: Counter,
+    success: Family<Finished, Counter>,
+    first_token: Histogram,
+    between_tokens: Histogram,
+    whole: Histogram,
+    queued: Histogram,
+    step: Histogram,
+    slots: Gauge,
+    decode_speed: Ratio,
+    load_seconds: Ratio,
+    info: Family<Info, Gauge>,
+}
+
+impl Metrics {
+    /// Zeroes, for this model.
+    #[must_use]
+    pub fn new(model: &str) -> Self {
+        let labels = [("model_name".into(), model.to_owned().into())];
+        let mut metrics = Self {
+            registry: Registry::with_labels(labels.into_iter()),
+            running: Gauge::default(),
+            waiting: Gauge::default(),
+            kv_usage: Ratio::default(),
+            tokens_in_flight: Gauge::default(),
+            prompt_tokens: Counter::default(),
+            generation_tokens: Counter::default(),
+            success: Family::default(),
+            first_token: Histogram::new(TOKEN_SECONDS),
+            between_tokens: Histogram::new(TOKEN_SECONDS),
+            whole: Histogram::new(REQUEST_SECONDS),
+            queued: Histogram::new(REQUEST_SECONDS),
+            step: Histogram::new(STEP_SECONDS),
+            slots: Gauge::default(),
+            decode_speed: Ratio::default(),
+            load_seconds: Ratio::default(),
+            info: Family::default(),
+        };
+        metrics.register_vllm();
+        metrics.register_ours();
+        // So that rates exist from the first scrape on.
+        for outcome in [Outcome::Stop, Outcome::Length, Outcome::Abort, Outcome::Error] {
+            drop(metrics.success.get_or_create(&Finished { finished_reason: outcome.name() }));
+        }
+        metrics
+    }
+
+    fn register_vllm(&mut self) {
+        let r = &mut self.registry;
+        r.register("vllm:num_requests_running", "Requests that hold a slot", self.running.clone());
+        r.register("vllm:num_requests_waiting", "Requests that wait for a slot", self.waiting.clone());
+        r.register("vllm:kv_cache_usage_perc", "Share of the KV cache that is reserved, 0 to 1", self.kv_usage.clone());
+        r.register("vllm:prompt_tokens", "Prompt tokens computed", self.prompt_tokens.clone());
+        r.register("vllm:generation_tokens", "Tokens generated", self.generation_tokens.clone());
+        r.register("vllm:request_success", "Requests that ended, by how", self.success.clone());
+        r.register("vllm:time_to_first_token_seconds", "From arrival to the first token", self.first_token.clone());
+        r.register("vllm:inter_token_latency_seconds", "Between two tokens of a request", self.between_tokens.clone());
+        r.register("vllm:e2e_request_latency_seconds", "From arrival to the last token", self.whole.clone());
+        r.register("vllm:request_queue_time_seconds", "From arrival to a slot", self.queued.clone());
+    }
+
+    fn register_ours(&mut self) {
+        let r = &mut self.registry;
+        r.register("quartermaster_engine_info", "What is served here; always 1", self.info.clone());
+        r.register("quartermaster_engine_slots", "Requests decoded side by side", self.slots.clone());
+        r.register(
+            "quartermaster_engine_decode_tokens_per_second",
+            "Decode speed of all slots together, measured at start",
+            self.decode_speed.clone(),
+        );
+        r.register("quartermaster_engine_load_seconds", "Loading and warming up", self.load_seconds.clone());
+        r.register("quartermaster_engine_step_seconds", "One pass over one batch", self.step.clone());
+        r.register("quartermaster_engine_tokens_in_flight", "Tokens in the KV cache", self.tokens_in_flight.clone());
+    }
+
+    /// What is served, known before the model is loaded.
+    pub fn serving(&self, variant: &str, hardware_class: &str, slots: u32) {
+        let info = Info { variant: variant.to_owned(), hardware_class: hardware_class.to_owned() };
+        self.info.get_or_create(&info).set(1);
+        self.slots.set(slots.into());
+    }
+
+    /// The model is loaded and measured.
+    pub fn loaded(&self, took: Duration, decode_tokens_per_second: f64) {
+        self.load_seconds.set(took.as_secs_f64());
+        self.decode_speed.set(decode_tokens_per_second);
+    }
+
+    /// The state between two steps.
+    pub fn state(&self, scheduler: &Scheduler) {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.running.set(count(scheduler.running()));
+        self.waiting.set(count(scheduler.waiting()));
+        self.tokens_in_flight.set(i64::try_from(scheduler.kv_used()).unwrap_or(i64::MAX));
+        self.kv_usage.set(share(scheduler.kv_reserved(), scheduler.capacity().kv_tokens));
+    }
+
+    /// A step was computed.
+    pub fn stepped(&self, took: Duration, prompt_tokens: u32, generated: u64) {
+        self.step.observe(took.as_secs_f64());
+        self.prompt_tokens.inc_by(prompt_tokens.into());
+        self.generation_tokens.inc_by(generated);
+    }
+
+    /// A request got its slot.
+    pub fn admitted(&self, waited: Duration) {
+        self.queued.observe(waited.as_secs_f64());
+    }
+
+    /// A request got its first token.
+    pub fn first_token(&self, since_arrival: Duration) {
+        self.first_token.observe(since_arrival.as_secs_f64());
+    }
+
+    /// A request got its next token.
+    pub fn next_token(&self, since_last: Duration) {
+        self.between_tokens.observe(since_last.as_secs_f64());
+    }
+
+    /// A request ended.
+    pub fn ended(&self, outcome: Outcome, since_arrival: Duration) {
+        self.success.get_or_create(&Finished { finished_reason: outcome.name() }).inc();
+        if matches!(outcome, Outcome::Stop | Outcome::Length) {
+            self.whole.observe(since_arrival.as_secs_f64());
+        }
+    }
+
+    /// The text for a scraper, in OpenMetrics' format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        match encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(error) => format!("# encoding the metrics: {error}\n"),
+        }
+    }
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    let float = |n: u64| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
+    if whole == 0 { 0.0 } else { float(part) / float(whole) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::Capacity;
+
+    #[test]
+    fn names_are_exactly_vllms() {
+        let metrics = Metrics::new("smol");
+        metrics.serving("q8", "cpu-small", 4);
+        metrics.loaded(Duration::from_millis(1500), 120.5);
+        metrics.stepped(Duration::from_millis(20), 12, 3);
+        metrics.first_token(Duration::from_millis(30));
+        metrics.next_token(Duration::from_millis(10));
+        metrics.admitted(Duration::ZERO);
+        metrics.ended(Outcome::Stop, Duration::from_secs(1));
+        let mut scheduler = Scheduler::new(Capacity { slots: 2, context: 100, kv_tokens: 200, queue: 4 });
+        scheduler.enqueue(1, 30, 20).unwrap();
+        scheduler.enqueue(2, 30, 20).unwrap();
+        scheduler.enqueue(3, 30, 20).unwrap();
+        scheduler.plan(8);
+        metrics.state(&scheduler);
+        let text = metrics.render();
+        for line in [
+            "vllm:num_requests_running{model_name=\"smol\"} 2",
+            "vllm:num_requests_waiting{model_name=\"smol\"} 1",
+            "vllm:kv_cache_usage_perc{model_name=\"smol\"} 0.5",
+            "vllm:prompt_tokens_total{model_name=\"smol\"} 12",
+            "vllm:generation_tokens_total{model_name=\"smol\"} 3",
+            "vllm:request_success_total{model_name=\"smol\",finished_reason=\"stop\"} 1",
+            "vllm:request_success_total{model_name=\"smol\",finished_reason=\"abort\"} 0",
+            "vllm:time_to_first_token_seconds_count{model_name=\"smol\"} 1",
+            "vllm:inter_token_latency_seconds_bucket{le=\"0.01\",model_name=\"smol\"} 1",
+            "vllm:e2e_request_latency_seconds_sum{model_name=\"smol\"} 1.0",
+            "vllm:request_queue_time_seconds_count{model_name=\"smol\"} 1",
+            "quartermaster_engine_info{model_name=\"smol\",variant=\"q8\",hardware_class=\"cpu-small\"} 1",
+            "quartermaster_engine_slots{model_name=\"smol\"} 4",
+            "quartermaster_engine_decode_tokens_per_second{model_name=\"smol\"} 120.5",
+            "quartermaster_engine_load_seconds{model_name=\"smol\"} 1.5",
+            "quartermaster_engine_step_seconds_count{model_name=\"smol\"} 1",
+            "quartermaster_engine_tokens_in_flight{model_name=\"smol\"} 8",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
+    }
+}

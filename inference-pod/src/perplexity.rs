@@ -1,0 +1,143 @@
+//! Perplexity: how surprised a model is by a text. The measure of what a precision loses.
+
+use crate::engine::llama::LlamaWeights;
+use crate::engine::{Engine, EngineError, Row, Vocabulary};
+use crate::exit::{Failure, Reason};
+use crate::memory::Load;
+use crate::sampler::Token;
+use serde::Serialize;
+
+/// Smallest window that makes sense.
+const WINDOW_MIN: u32 = 8;
+/// Rows that are computed at once.
+const CHUNK: usize = 64;
+
+/// The result.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Score {
+    /// e^(mean surprise).
+    pub ppl: f64,
+    /// Standard error of the mean surprise, in nats.
+    pub standard_error: f64,
+    /// Tokens that were scored.
+    pub tokens: u32,
+}
+
+/// Scores each token of the text but the first once, in windows that overlap by half.
+///
+/// # Errors
+/// Where the text is too short or the engine fails.
+pub fn measure(weights: &LlamaWeights, text: &str, window: u32, threads: usize) -> Result<Score, Failure> {
+    let engine_failed = |error: EngineError| Failure::new(Reason::EngineFailed, error.to_string());
+    let specials = weights.specials();
+    let tokens: Vec<Token> =
+        specials.bos.filter(|_| specials.add_bos).into_iter().chain(weights.tokenize(text)).collect();
+    if window < WINDOW_MIN || tokens.len() < 2 {
+        let message = format!("a window of {window} on {} tokens: need {WINDOW_MIN} and 2 at least", tokens.len());
+        return Err(Failure::new(Reason::BadConfig, message));
+    }
+    let load = Load { context: window, slots: 1, flash_attention: false };
+    let mut engine = weights.engine(load, threads).map_err(engine_failed)?;
+    let surprises = surprises(&mut engine, &tokens, window).map_err(engine_failed)?;
+    Ok(score(&surprises))
+}
+
+fn surprises(engine: &mut dyn Engine, tokens: &[Token], window: u32) -> Result<Vec<f64>, EngineError> {
+    let size = usize::try_from(window).unwrap_or(usize::MAX);
+    let mut surprises = Vec::with_capacity(tokens.len());
+    let mut start = 0;
+    while surprises.len() + 1 < tokens.len() {
+        let end = tokens.len().min(start + size);
+        let window = tokens.get(start..end).unwrap_or_default();
+        let known = surprises.len() - start;
+        score_window(engine, window, known, &mut surprises)?;
+        start += size / 2;
+    }
+    Ok(surprises)
+}
+
+/// Adds the surprise of each token after the first `known + 1` of the window.
+fn score_window(
+    engine: &mut dyn Engine,
+    window: &[Token],
+    known: usize,
+    surprises: &mut Vec<f64>,
+) -> Result<(), EngineError> {
+    let targets = window.iter().skip(1).copied().map(Some).chain([None]);
+    let rows: Vec<(Row, Option<Token>)> = (0..)
+        .zip(window.iter().zip(targets))
+        .map(|(position, (token, target))| {
+            let wanted = target.filter(|_| usize::try_from(position).is_ok_and(|at| at >= known));
+            (Row { slot: 0, token: *token, position, logits: wanted.is_some() }, wanted)
+        })
+        .collect();
+    for chunk in rows.chunks(CHUNK) {
+        let plain: Vec<Row> = chunk.iter().map(|(row, _)| *row).collect();
+        engine.step(&plain, &mut |index, logits| {
+            if let Some((_, Some(target))) = chunk.get(index) {
+                surprises.push(surprise(logits, *target));
+            }
+        })?;
+    }
+    engine.clear(0)
+}
+
+/// -ln p(target).
+fn surprise(logits: &[f32], target: Token) -> f64 {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|logit| (f64::from(*logit) - f64::from(most)).exp()).sum();
+    let own = usize::try_from(target).ok().and_then(|at| logits.get(at)).copied().unwrap_or(f32::NEG_INFINITY);
+    sum.ln() + f64::from(most) - f64::from(own)
+}
+
+fn score(surprises: &[f64]) -> Score {
+    let tokens = u32::try_from(surprises.len()).unwrap_or(u32::MAX);
+    let count = f64::from(tokens.max(1));
+    let mean = surprises.iter().sum::<f64>() / count;
+    let variance = surprises.iter().map(|surprise| (surprise - mean).powi(2)).sum::<f64>() / count;
+    Score { ppl: mean.exp(), standard_error: (variance / count).sqrt(), tokens }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Knows that the next token is one higher, with odds of e^3 to 1 against each other token.
+    struct Counting {
+        rows: usize,
+    }
+
+    impl Engine for Counting {
+        fn step(&mut self, rows: &[Row], read: &mut dyn FnMut(usize, &[f32])) -> Result<(), EngineError> {
+            self.rows += rows.len();
+            for (index, row) in rows.iter().enumerate().filter(|(_, row)| row.logits) {
+                let mut logits = [0_f32; 64];
+                logits[usize::try_from(row.token).unwrap() + 1] = 3.0;
+                read(index, &logits);
+            }
+            Ok(())
+        }
+
+        fn clear(&mut self, _: u32) -> Result<(), EngineError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn each_token_is_scored_once_with_its_softmax() {
+        let tokens: Vec<Token> = (0..50).collect();
+        let surprises = surprises(&mut Counting { rows: 0 }, &tokens, 16).unwrap();
+        assert_eq!(surprises.len(), 49);
+        let expected = (3_f64.exp() + 63.0) / 3_f64.exp();
+        let score = score(&surprises);
+        assert!((score.ppl - expected).abs() < 1e-6, "{score:?} {expected}");
+        assert!(score.standard_error < 1e-6);
+        assert_eq!(score.tokens, 49);
+    }
+
+    #[test]
+    fn a_wrong_guess_costs_more() {
+        assert!(surprise(&[0.0, 3.0], 0) > surprise(&[0.0, 3.0], 1));
+        assert!((surprise(&[1.0, 1.0], 0) - 2_f64.ln()).abs() < 1e-9);
+    }
+}

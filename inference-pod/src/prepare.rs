@@ -1,0 +1,81 @@
+//! All that can be known to be wrong before llama.cpp is asked to load anything.
+
+use crate::cgroup;
+use crate::exit::{Failure, Reason};
+use crate::gguf::{Gguf, GgufError, Shape};
+use crate::memory::{Estimate, Load, mebibytes};
+use quartermaster_core::wire::serve::ServeConfig;
+use std::path::Path;
+
+/// A model file that was looked through and fits.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The file's header.
+    pub gguf: Gguf,
+    /// Its dimensions.
+    pub shape: Shape,
+    /// What it will need.
+    pub estimate: Estimate,
+    /// What is to be served.
+    pub load: Load,
+}
+
+impl From<GgufError> for Failure {
+    fn from(error: GgufError) -> Self {
+        let reason = match error {
+            GgufError::NotFound(_) => Reason::ModelNotFound,
+            GgufError::Io { .. } => Reason::SystemFailed,
+            GgufError::Corrupt { .. } => Reason::CorruptModel,
+        };
+        Self::new(reason, error.to_string())
+    }
+}
+
+/// Reads the header and the dimensions.
+///
+/// # Errors
+/// `ModelNotFound` or `CorruptModel`.
+pub fn inspect(path: &Path) -> Result<(Gguf, Shape), Failure> {
+    let gguf = Gguf::open(path)?;
+    let shape = Shape::of(&gguf)?;
+    if gguf.tensors.is_empty() {
+        return Err(gguf.corrupt("it holds no tensors").into());
+    }
+    Ok((gguf, shape))
+}
+
+/// Checks the served variant against the config and the memory limit.
+///
+/// # Errors
+/// `BadConfig`, `ModelNotFound`, `CorruptModel` or `ModelTooLarge`, with the numbers.
+pub fn prepare(config: &ServeConfig, limits: cgroup::Limits, flash_attention: bool) -> Result<Prepared, Failure> {
+    let file = config.served().ok_or_else(|| Failure::new(Reason::BadConfig, "variant is none of variants"))?;
+    let (gguf, shape) = inspect(Path::new(&file.path))?;
+    if u64::from(config.context_tokens) > shape.context {
+        let (wanted, trained) = (config.context_tokens, shape.context);
+        let message = format!("contextTokens is {wanted}; variant {} was trained for at most {trained}", file.name);
+        return Err(Failure::new(Reason::BadConfig, message));
+    }
+    let load = Load { context: config.context_tokens, slots: config.slots, flash_attention };
+    let estimate = Estimate::of(&gguf, &shape, load);
+    let limit = config.memory_limit_bytes.into_iter().chain(limits.memory_bytes).min();
+    match limit {
+        Some(limit) if estimate.total_bytes > limit => {
+            let message = format!(
+                "variant {} {} (context {} x slots {}); the limit is {} MiB on {} x {}",
+                file.name,
+                estimate.sentence(),
+                config.context_tokens,
+                config.slots,
+                limit / (1024 * 1024),
+                config.devices,
+                config.hardware_class
+            );
+            Err(Failure::new(Reason::ModelTooLarge, message))
+        }
+        _ => {
+            tracing::info!(variant = file.name, need_mib = mebibytes(estimate.total_bytes), ?limit, "the model fits");
+            Ok(Prepared { gguf, shape, estimate, load })
+        }
+    }
+}
