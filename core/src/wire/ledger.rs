@@ -1,7 +1,12 @@
 //! Gateway and operator ↔ ledger: budgets, holds, settlements, spend.
 //!
 //! A request *attempt* reserves an upper bound, then settles what it really used. Both are idempotent by the attempt's
-//! id. At every step, per budget and window: settled + open holds + free = limit.
+//! id: the same call again changes nothing, and one that says something else under the same id is refused with 409.
+//! At every step, per budget and window: settled + open holds + free = limit. A hold belongs, for ever, to the window in
+//! which it was reserved, whenever it settles.
+//!
+//! Every answer that is not 200 is a [`Refusal`]: 400 names the field, 401 wants the token, 409 is a conflict or an epoch
+//! that has passed, 503 (with `Retry-After`) means that nothing was done: say it again.
 
 use crate::units::{Millis, NanoUsd, Tokens};
 use serde::{Deserialize, Serialize};
@@ -52,7 +57,7 @@ pub struct Window {
 
 /// A calendar period in a time zone, or a rolling one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "kind")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "kind")]
 pub enum Period {
     /// From one turn of the calendar to the next, in an IANA time zone.
     Calendar {
@@ -85,7 +90,8 @@ pub enum CalendarUnit {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reserve {
-    /// Id of the request attempt; the same id again returns the same answer.
+    /// Id of the request attempt; the same id again returns the same grant. A refusal is not kept: asking again under
+    /// the same id may be granted later.
     pub attempt: String,
     /// Budgets that must all afford it, from leaf to root.
     pub budgets: Vec<String>,
@@ -126,7 +132,8 @@ pub struct Exhausted {
     pub settled: i64,
     /// Held by other requests, in that unit.
     pub held: i64,
-    /// Time until the window turns, or until enough has left a rolling one; none for an unknown budget.
+    /// Time until the window turns, or until enough has left a rolling one; short where only open holds stand in the
+    /// way. None where waiting does not help: an unknown budget (its `window` is empty), or a request above the limit.
     pub retry_after: Option<Millis>,
 }
 
@@ -140,7 +147,8 @@ pub enum Unit {
     NanoUsd,
 }
 
-/// `POST /v1/settle`: what the attempt really used. More than was held is carried as debt, never clamped.
+/// `POST /v1/settle`: what the attempt really used. More than was held is carried as debt, never clamped. After the
+/// lease has lapsed it corrects what was charged in full.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Settle {
@@ -176,17 +184,18 @@ pub struct Usage {
     pub outcome: String,
 }
 
-/// `POST /v1/extend` and `POST /v1/release` name an attempt.
+/// `POST /v1/extend` and `POST /v1/release` name an attempt. A release says that nothing was used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
     /// Id of the attempt.
     pub attempt: String,
-    /// For `extend`: the new life of the hold from now.
+    /// For `extend`: the new life of the hold from now; the one it was reserved with, where none is given.
+    #[serde(default)]
     pub lease: Option<Millis>,
 }
 
-/// Answer of `settle`, `release` and `extend`.
+/// Answer of `settle`, `release`, `extend`, `PUT /v1/budgets` and `POST /v1/spend`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "outcome")]
 pub enum Done {
@@ -194,7 +203,8 @@ pub enum Done {
     Applied,
     /// The same call had been done before; nothing changed.
     AlreadyDone,
-    /// There is no such hold. `settle` records the usage all the same.
+    /// There is no such hold. `settle` records the usage all the same, in no budget; after `release` the id is used up,
+    /// so that a reservation that was overtaken by it holds nothing.
     Unknown,
 }
 
@@ -256,4 +266,64 @@ pub struct SpendEntry {
 pub struct SpendTotal {
     /// The sum.
     pub nano_usd: NanoUsd,
+}
+
+/// `GET /v1/usage?since_ms=&after=`: usage rows in the order in which they were written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsagePage {
+    /// The rows.
+    pub rows: Vec<UsageRow>,
+    /// Where more may follow: `after` of the next page.
+    pub next: Option<u64>,
+}
+
+/// One change of what an attempt is charged with. Rows are never changed; an attempt's rows add up to its charge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageRow {
+    /// Grows from row to row.
+    pub seq: u64,
+    /// Id of the attempt.
+    pub attempt: String,
+    /// 0 for its first row. 1 corrects a row with outcome `lease_expired`, once it is known what was used.
+    pub revision: u32,
+    /// Budgets that are charged.
+    pub budgets: Vec<String>,
+    /// When it was reserved, which says which window it counts in; when it was settled, where nothing was reserved.
+    pub reserved_at: Millis,
+    /// When this row was written.
+    pub settled_at: Millis,
+    /// Tokens charged; negative where a correction gives back.
+    pub tokens: i64,
+    /// Money charged; negative where a correction gives back.
+    pub nano_usd: NanoUsd,
+    /// What it was.
+    pub usage: Usage,
+}
+
+/// Body of every answer that is not 200.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refusal {
+    /// For programs.
+    pub code: RefusalCode,
+    /// For people: what was wrong, and with what.
+    pub message: String,
+}
+
+/// Why the ledger did not do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RefusalCode {
+    /// 400: the request makes no sense.
+    Invalid,
+    /// 401: without the right bearer token.
+    Unauthorized,
+    /// 409: the attempt's id was used for something else.
+    Conflict,
+    /// 409: a newer operator has written before.
+    StaleEpoch,
+    /// 503: nothing was done; say it again.
+    Unavailable,
 }
