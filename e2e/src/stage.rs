@@ -125,6 +125,26 @@ impl Stage {
         seen
     }
 
+    /// Uninstalls what [`Stage::set_up`] and [`Stage::apply_examples`] brought, but for the cluster and its images.
+    pub async fn uninstall(&self) -> Result<()> {
+        self.kubectl(&["delete", "modeldeployment,tokenbudget,costpolicy", "--all", "-n", DEMO, "--timeout=120s"]).await?;
+        self.kubectl(&["delete", "hardwareclass", "--all", "--timeout=60s"]).await?;
+        let gone = async || Ok(self.kubectl(&["get", "pods", "-n", DEMO, "-o", "name"]).await?.is_empty());
+        self.until(Duration::from_secs(180), "the model's pods are gone", gone).await?;
+        for release in ["quartermaster", "quartermaster-crds"] {
+            self.cluster.helm(["uninstall", release, "--namespace", SYSTEM, "--wait", "--timeout", INSTALL_TIMEOUT]).await?;
+        }
+        Ok(())
+    }
+
+    /// Every object of ours that is still there.
+    pub async fn leftovers(&self) -> Result<Vec<String>> {
+        let kinds = "deployments,statefulsets,replicasets,pods,services,configmaps,secrets,serviceaccounts,leases,roles,\
+                     rolebindings,clusterroles,clusterrolebindings,poddisruptionbudgets,networkpolicies,crds";
+        let listed = self.kubectl(&["get", kinds, "-A", "-o", "name"]).await?;
+        Ok(listed.lines().filter(|line| line.contains("quartermaster")).map(str::to_owned).collect())
+    }
+
     /// The demo's ModelDeployment.
     pub async fn model(&self) -> Result<Model> {
         self.model_named("chat").await

@@ -1,0 +1,54 @@
+//! Scenarios on one real cluster, one after another: `cargo xtask ci` makes the images and runs them with
+//! `--ignored --test-threads=1`, in the order of their names.
+
+mod bad_manifests;
+mod bad_requests;
+mod rules;
+
+use quartermaster_e2e::narrator::Narrator;
+use quartermaster_e2e::stage::Stage;
+use quartermaster_e2e::story;
+
+/// Name of the tests' cluster.
+const CLUSTER: &str = "e2e";
+
+async fn stage() -> anyhow::Result<Stage> {
+    let narrator = Narrator::default();
+    let stage = Stage::set_up(CLUSTER, &narrator).await?;
+    stage.apply_examples(&narrator).await?;
+    Ok(stage)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and the images in dist: `cargo xtask ci` makes them and runs this"]
+async fn a_the_demo_holds_what_it_shows() -> anyhow::Result<()> {
+    story::tell(&stage().await?, &Narrator::default()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and the images in dist: `cargo xtask ci` makes them and runs this"]
+async fn b_bad_requests_get_a_clear_answer() -> anyhow::Result<()> {
+    bad_requests::each_gets_its_status(&stage().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and the images in dist: `cargo xtask ci` makes them and runs this"]
+async fn c_bad_manifests_get_a_clear_condition() -> anyhow::Result<()> {
+    bad_manifests::each_says_what_is_wrong(&stage().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and the images in dist: `cargo xtask ci` makes them and runs this"]
+async fn d_every_rule_accepts_and_refuses_on_the_real_api_server() -> anyhow::Result<()> {
+    rules::hold_on_the_api_server(&stage().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and the images in dist: `cargo xtask ci` makes them and runs this"]
+async fn e_uninstall_leaves_nothing_behind() -> anyhow::Result<()> {
+    let stage = stage().await?;
+    stage.uninstall().await?;
+    let left = stage.leftovers().await?;
+    anyhow::ensure!(left.is_empty(), "left behind: {left:?}");
+    stage.cluster().clone().down()
+}
