@@ -181,20 +181,21 @@ fn controller_manager(layout: &Layout, slot: Slot) -> Vec<String> {
         format!("--cluster-signing-cert-file={}", pki::certificate(&pki, "ca").display()),
         format!("--cluster-signing-key-file={}", pki::key(&pki, "ca").display()),
         format!("--service-cluster-ip-range={}", slot.services()),
+        // A node that became Ready takes pods a second later, not five.
+        "--node-monitor-period=1s".to_owned(),
     ]
 }
 
 fn kwok(layout: &Layout, slot: Slot) -> Vec<String> {
-    let mut arguments = vec![
+    vec![
         format!("--kubeconfig={}", layout.config().join("admin.kubeconfig").display()),
         format!("--config={}", layout.config().join("kwok-stages.yaml").display()),
         format!("--manage-nodes-with-annotation-selector={}", crate::kwok::NODE_SELECTOR),
         format!("--cidr={}", slot.kwok_pods()),
         format!("--node-ip={}", slot.node()),
         "--node-lease-duration-seconds=40".to_owned(),
-    ];
-    arguments.push("--server-address=127.0.0.1:10247".to_owned());
-    arguments
+        "--server-address=127.0.0.1:10247".to_owned(),
+    ]
 }
 
 /// Socket argument of `ctr`.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
 
@@ -100,14 +101,15 @@ impl KwokNodes {
             .list(&ListParams::default().labels(&format!("{LABEL}={LABEL_VALUE}")))
             .await
             .context("listing KWOK nodes")?;
-        Ok(listed.items.iter().filter(|node| is_ready(node)).count())
+        Ok(listed.items.iter().filter(|node| is_ready_since(node, Timestamp::UNIX_EPOCH)).count())
     }
 }
 
-/// Whether a node says that it is Ready.
-pub fn is_ready(node: &Node) -> bool {
+/// Whether a node has said since then that it is Ready.
+pub(crate) fn is_ready_since(node: &Node, since: Timestamp) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    let ready = conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == "True");
+    ready.and_then(|condition| condition.last_heartbeat_time.as_ref()).is_some_and(|time| time.0 >= since)
 }
 
 #[cfg(test)]

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::Api;
 
 use crate::addresses::Slot;
 use crate::cluster::Cluster;
 use crate::component::Component;
-use crate::kwok::{KwokNodes, STAGES, is_ready};
+use crate::kwok::{KwokNodes, STAGES, is_ready_since};
 use crate::layout::{Layout, Record, all_records, lock_addresses, write_atomically};
 use crate::limits::{API_READY, NODE_READY, POLL};
 use crate::namespace::Namespace;
@@ -100,6 +101,8 @@ fn namespace(layout: &Layout, slot: Slot) -> Result<Namespace> {
     }
     say(format!("making the namespaces of cluster {} (node {})", layout.name(), slot.node()));
     config::write(layout, slot)?;
+    // The kubelet would look for the dead containers of a killed run's cgroups, seconds for each.
+    cgroups::remove(&layout.identity())?;
     cgroups::create(&layout.identity())?;
     let made = Namespace::create(layout)?;
     network::make(made, slot, &layout.identity())?;
@@ -113,11 +116,13 @@ async fn complete(cluster: &Cluster, options: &Options) -> Result<()> {
         api_ready(client.clone())
     })
     .await?;
+    // What an earlier run's kubelet said of the node does not count.
+    let since = if cluster.is_running(Component::Kubelet) { Timestamp::UNIX_EPOCH } else { now_in_seconds()? };
     for component in Component::ALWAYS {
         begin(cluster, component)?;
     }
     defaults::apply(client.clone(), &cluster.layout).await?;
-    wait_for(cluster, "the node", NODE_READY, &Component::ALWAYS, || node_ready(client.clone())).await?;
+    wait_for(cluster, "the node", NODE_READY, &Component::ALWAYS, || node_ready(client.clone(), since)).await?;
     wait_for(cluster, "DNS", NODE_READY, &Component::ALWAYS, || dns_ready(cluster.slot)).await?;
     if let Some(nodes) = &options.kwok {
         add_kwok_nodes(cluster, client, nodes).await?;
@@ -144,7 +149,7 @@ where
         let outcome = check().await;
         if matches!(outcome, Ok(true)) {
             if waited {
-                say(format!("{what} is ready"));
+                say(format!("ready: {what}"));
             }
             return Ok(());
         }
@@ -167,9 +172,16 @@ async fn api_ready(client: kube::Client) -> Result<bool> {
     Ok(client.request_text(request).await? == "ok")
 }
 
-async fn node_ready(client: kube::Client) -> Result<bool> {
-    let node = Api::<Node>::all(client).get_opt(NODE_NAME).await?;
-    Ok(node.as_ref().is_some_and(is_ready))
+/// Ready, by a heartbeat of this time or later, and free of the taint that keeps pods off until it is.
+async fn node_ready(client: kube::Client, since: Timestamp) -> Result<bool> {
+    let Some(node) = Api::<Node>::all(client).get_opt(NODE_NAME).await? else { return Ok(false) };
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    Ok(is_ready_since(&node, since) && !taints.iter().any(|taint| taint.key == "node.kubernetes.io/not-ready"))
+}
+
+/// The time as Kubernetes writes it.
+fn now_in_seconds() -> Result<Timestamp> {
+    Timestamp::from_second(Timestamp::now().as_second()).context("reading the clock")
 }
 
 async fn dns_ready(slot: Slot) -> Result<bool> {

@@ -131,7 +131,8 @@ impl Namespace {
     /// Ends every process inside, and those of the host that had entered.
     pub(crate) fn destroy(self) -> Result<()> {
         let guests = self.guests();
-        let parent = process::parent(self.init).filter(|parent| process::all().iter().any(|p| p.pid == *parent && p.program() == "unshare"));
+        let parent = process::parent(self.init)
+            .filter(|parent| process::all().iter().any(|p| p.pid == *parent && p.program() == "unshare"));
         // The first process is gone only when all of its pid namespace is, containers included.
         end(self.init)?;
         guests.into_iter().chain(parent).try_for_each(end)
