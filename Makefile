@@ -4,25 +4,29 @@ cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quartermaster
 export CARGO_TARGET_DIR ?= $(cache)/target
 export CARGO_BUILD_JOBS ?= $(shell nproc)
 
-# Go's components of the cluster take minutes when they are built for the first time: they build beside our own code.
-harness = cargo run --quiet --package quartermaster-cluster --
-beside = sh xtask/beside.sh "$(harness) build"
+programs := $(CARGO_TARGET_DIR)/debug
 
 .PHONY: help demo test down prerequisites
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
+# The cluster's components, in Go, take minutes when they are built for the first time: they build beside our own code.
+# Always the whole workspace: a package alone is resolved with other features, and its dependencies are compiled twice.
 demo: prerequisites ## Bring up a Kubernetes, install everything, tell the story of a budget
-	@$(beside) "cargo build --workspace --bins"
-	@cargo run --quiet --package quartermaster-e2e --bin demo
+	@cargo build --quiet --workspace --bin quartermaster-cluster --bin xtask
+	@sh xtask/beside.sh "$(programs)/quartermaster-cluster build" "$(programs)/xtask images --models"
+	@$(programs)/demo
 
+# `--test tidy` turns on the features that tests have, for the same reason.
 test: prerequisites ## Everything that CI runs: format, lints, tests, charts, the real cluster
-	@$(beside) "cargo test --workspace --no-run --quiet"
-	@cargo xtask ci
+	@cargo build --quiet --workspace --bin quartermaster-cluster --bin xtask --test tidy
+	@sh xtask/beside.sh "$(programs)/quartermaster-cluster build" "cargo test --quiet --workspace --no-run"
+	@$(programs)/xtask ci
 
 down: ## Take the demo's cluster down
-	@$(harness) down
+	@cargo build --quiet --workspace --bin quartermaster-cluster
+	@$(programs)/quartermaster-cluster down
 
 prerequisites:
 	@sh xtask/prerequisites.sh

@@ -1,2 +1,37 @@
-//! xtask
-fn main() {}
+//! `cargo xtask`: the developer's tasks.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use xtask::{bench, ci, generate, images, tidy};
+
+/// Developer tasks of Quartermaster.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Write the files that are generated from code: CRDs, the field reference, the charts' goldens.
+    Gen,
+    /// Build container images as OCI tars, without a container engine.
+    Images(images::Options),
+    /// Check the house rules.
+    Tidy,
+    /// Run what CI runs, or only the steps named.
+    Ci(ci::Options),
+    /// Measure, and print one JSON line a figure.
+    Bench(bench::Options),
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().task {
+        Task::Gen => generate::run(),
+        Task::Images(options) => images::run(&options),
+        Task::Tidy => tidy::run(),
+        Task::Ci(options) => ci::run(&options),
+        Task::Bench(options) => bench::run(&options),
+    }
+}
