@@ -69,7 +69,10 @@ mod tests {
         assert!(message("{").contains("EOF"));
         assert!(message("{}").contains("missing field `model`"));
         assert!(message(&with(("slots", 0.into()))).contains("slots is 0"));
-        assert!(message(&with(("slots", "two".into()))).contains("slots") || message(&with(("slots", "two".into()))).contains("u32"));
+        assert!(
+            message(&with(("slots", "two".into()))).contains("slots")
+                || message(&with(("slots", "two".into()))).contains("u32")
+        );
         assert!(message(&with(("contextTokens", 0.into()))).contains("contextTokens is 0"));
         assert!(message(&with(("threads", 0.into()))).contains("threads is 0"));
         assert!(message(&with(("variant", "q4".into()))).contains("\"q4\", which is none of variants (q8)"));

@@ -267,8 +267,7 @@ impl<E: Engine> Driver<E> {
     fn survive(&mut self, error: EngineError) -> Result<(), EngineError> {
         self.failures += 1;
         tracing::error!(%error, failures = self.failures, "a step failed");
-        let running: Vec<RequestId> =
-            self.active.keys().copied().filter(|id| self.scheduler.is_running(*id)).collect();
+        let running: Vec<RequestId> = self.active.keys().copied().filter(|id| self.scheduler.is_running(*id)).collect();
         for id in running {
             if let Some(active) = self.active.get(&id) {
                 drop(active.job.events.send(Event::Failed(error.to_string())));

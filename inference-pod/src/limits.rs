@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Largest request body: a prompt that fills the longest usual context, and no file.
-pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// How much of a body that is too large is taken in and thrown away, so that the client reads our answer.
 pub const BODY_DRAIN_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Requests that may wait for a slot, as a multiple of the slots; those beyond are refused with 429.

@@ -10,8 +10,8 @@ const KV_ELEMENT_BYTES: u64 = 2;
 const CONTEXT_PADDING: u64 = 256;
 /// Bytes that a vocabulary entry costs in llama.cpp's tables: the token, its merge, and their hash maps.
 const VOCABULARY_ENTRY_BYTES: u64 = 480;
-/// The process itself: code, runtime, threads, HTTP.
-const PROCESS_BYTES: u64 = 24 * 1024 * 1024;
+/// The process itself: code, runtime, threads, and the requests that are in its hands.
+const PROCESS_BYTES: u64 = 32 * 1024 * 1024;
 /// Bytes of a float in an activation.
 const FLOAT_BYTES: u64 = 4;
 

@@ -2,6 +2,7 @@
 
 use crate::args::QuantizeArgs;
 use crate::commands;
+use crate::engine;
 use crate::exit::{Failure, Reason};
 use crate::gguf::Gguf;
 use crate::prepare;
@@ -44,6 +45,7 @@ pub fn run(args: &QuantizeArgs) -> Result<Value, Failure> {
     let system = |error: std::io::Error| {
         Failure::new(Reason::SystemFailed, format!("writing {}: {error}", args.output.display()))
     };
+    engine::llama::backend().map_err(|error| Failure::new(Reason::EngineFailed, error.to_string()))?;
     let partial = partial_path(&args.output);
     let done = quantize(&args.input, &partial, precision);
     if let Err(failure) = done {

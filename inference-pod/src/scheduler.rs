@@ -10,7 +10,7 @@
 //!
 //! No clock, no I/O, no tokens: only counts. The driver owns the contents.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// A request, numbered by the driver.
 pub type RequestId = u64;
@@ -118,7 +118,8 @@ pub struct Scheduler {
     queue: VecDeque<Waiting>,
     /// In the order of admission.
     running: Vec<Running>,
-    free: Vec<Slot>,
+    /// The lowest is given first: llama.cpp computes neighbouring sequences in one go.
+    free: BTreeSet<Slot>,
     reserved: u64,
 }
 
@@ -126,8 +127,7 @@ impl Scheduler {
     /// An idle scheduler.
     #[must_use]
     pub fn new(capacity: Capacity) -> Self {
-        // Reversed, so that the lowest slot is given first.
-        let free = (0..capacity.slots).rev().collect();
+        let free = (0..capacity.slots).collect();
         Self { capacity, queue: VecDeque::new(), running: Vec::new(), free, reserved: 0 }
     }
 
@@ -183,7 +183,7 @@ impl Scheduler {
             if self.reserved + u64::from(need) > self.capacity.kv_tokens {
                 break;
             }
-            let Some(slot) = self.free.pop() else { break };
+            let Some(slot) = self.free.pop_first() else { break };
             self.queue.pop_front();
             self.reserved += u64::from(need);
             self.running.push(Running { id: head.id, slot, prompt: head.prompt, need, computed: 0 });
@@ -197,7 +197,7 @@ impl Scheduler {
         if let Some(index) = self.running.iter().position(|running| running.id == id) {
             let gone = self.running.remove(index);
             self.reserved -= u64::from(gone.need);
-            self.free.push(gone.slot);
+            self.free.insert(gone.slot);
             return Some(Ended::Running(gone.slot));
         }
         let index = self.queue.iter().position(|waiting| waiting.id == id)?;
@@ -258,7 +258,7 @@ impl Scheduler {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeMap;
 
     fn scheduler(slots: u32, context: u32, kv_tokens: u64, queue: usize) -> Scheduler {
         Scheduler::new(Capacity { slots, context, kv_tokens, queue })
@@ -371,8 +371,12 @@ mod tests {
                 assert_eq!(self.queue.pop_front(), Some(*id), "admitted out of order");
                 self.known.get_mut(id).unwrap().slot = Some(*slot);
             }
-            let decoding: BTreeSet<RequestId> =
-                self.known.iter().filter(|(_, k)| k.slot.is_some() && k.computed >= k.prompt).map(|(id, _)| *id).collect();
+            let decoding: BTreeSet<RequestId> = self
+                .known
+                .iter()
+                .filter(|(_, k)| k.slot.is_some() && k.computed >= k.prompt)
+                .map(|(id, _)| *id)
+                .collect();
             let mut worked = BTreeSet::new();
             let mut prompt_tokens = 0;
             for work in &step.work {

@@ -40,7 +40,6 @@ pub fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let log = TerminationLog::new(args.termination_log.clone());
     let result = try_serve(args, &log);
     if let Err(failure) = &result {
-        tracing::error!(reason = ?failure.reason, message = failure.message, "the pod can't serve");
         log.write(failure);
     }
     result
@@ -65,7 +64,7 @@ fn try_serve(args: &ServeArgs, log: &TerminationLog) -> Result<(), Failure> {
     let (ended, engine_end) = oneshot::channel();
     let (engine_app, engine_log) = (Arc::clone(&app), log.clone());
     let engine = std::thread::Builder::new().name("engine".into()).spawn(move || {
-        let result = run_engine(&engine_app, &prepared, threads, &engine_log);
+        let result = run_engine(&engine_app, prepared, threads, &engine_log);
         drop(ended.send(result));
     });
     engine.map_err(system)?;
@@ -75,15 +74,14 @@ fn try_serve(args: &ServeArgs, log: &TerminationLog) -> Result<(), Failure> {
 }
 
 /// The engine's thread: load, warm up, serve.
-fn run_engine(app: &App, prepared: &Prepared, threads: usize, log: &TerminationLog) -> Result<(), Failure> {
+fn run_engine(app: &App, prepared: Prepared, threads: usize, log: &TerminationLog) -> Result<(), Failure> {
     let begin = Instant::now();
-    let path = &prepared.gguf.path;
-    let corrupt = |problem: String| {
-        Failure::new(Reason::CorruptModel, format!("model file {}: {problem}", path.display()))
-    };
+    let path = prepared.gguf.path.clone();
+    let corrupt =
+        |problem: String| Failure::new(Reason::CorruptModel, format!("model file {}: {problem}", path.display()));
     // Written ahead: where llama.cpp aborts the process on a broken file, this is all that anybody will read.
     log.write(&corrupt("the engine aborted while it loaded this file; its log says where".into()));
-    let weights = LlamaWeights::load(path).map_err(|error| corrupt(error.to_string()))?;
+    let weights = LlamaWeights::load(&path).map_err(|error| corrupt(error.to_string()))?;
     let load = prepared.load;
     let failed = |error: crate::engine::EngineError| Failure::new(Reason::EngineFailed, error.to_string());
     let mut engine = weights.engine(load, threads).map_err(failed)?;
@@ -99,7 +97,9 @@ fn run_engine(app: &App, prepared: &Prepared, threads: usize, log: &TerminationL
     };
     let vocabulary: Arc<dyn Vocabulary> = Arc::new(weights.clone());
     let (inbox, messages) = channel();
-    app.serve(loaded(prepared, Arc::clone(&vocabulary), inbox));
+    app.serve(loaded(&prepared, Arc::clone(&vocabulary), inbox));
+    // The vocabulary as text is some megabytes, and of no more use.
+    drop(prepared);
     tracing::info!(
         variant = app.config.variant,
         threads,

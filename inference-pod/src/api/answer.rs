@@ -13,7 +13,7 @@ use std::convert::Infallible;
 
 /// Which endpoint answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// `/v1/chat/completions`.
     Chat,
     /// `/v1/completions`.
@@ -22,7 +22,7 @@ pub enum Kind {
 
 /// What every object of an answer repeats.
 #[derive(Clone, Debug)]
-pub struct Head {
+pub(super) struct Head {
     kind: Kind,
     id: String,
     model: String,
@@ -32,7 +32,7 @@ pub struct Head {
 impl Head {
     /// A head with a new id.
     #[must_use]
-    pub fn new(kind: Kind, model: &str) -> Self {
+    pub(super) fn new(kind: Kind, model: &str) -> Self {
         let prefix = match kind {
             Kind::Chat => "chatcmpl",
             Kind::Text => "cmpl",
@@ -91,7 +91,7 @@ fn with_usage(mut object: Value, usage: Value) -> Value {
 ///
 /// # Errors
 /// Where the engine fails before the first byte of the answer is sent.
-pub async fn send(head: Head, mut generation: Generation, common: &Common) -> Result<Response, ApiError> {
+pub(super) async fn send(head: Head, mut generation: Generation, common: &Common) -> Result<Response, ApiError> {
     if !common.stream {
         return whole(&head, &mut generation).await;
     }

@@ -86,10 +86,7 @@ fn known_model(app: &App, fields: Fields<'_>) -> Result<(), ApiError> {
 
 fn unknown_model(app: &App, name: &str) -> ApiError {
     let message = format!("the model {name:?} is not served here; {:?} is", app.config.model);
-    ApiError {
-        param: Some("model".into()),
-        ..ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message)
-    }
+    ApiError { param: Some("model".into()), ..ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message) }
 }
 
 /// Reads the body within its limits.
@@ -147,7 +144,9 @@ async fn model(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<
 
 async fn tokenizer(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     match &app.loaded()?.bundle {
-        Ok(bundle) => Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(bundle.to_string())).into_response()),
+        Ok(bundle) => {
+            Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(bundle.to_string())).into_response())
+        }
         Err(error) => Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "tokenizer_not_supported", error.to_string())),
     }
 }

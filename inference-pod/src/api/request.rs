@@ -87,7 +87,10 @@ pub fn prompt(fields: Fields<'_>) -> Result<&str, ApiError> {
         Some(Value::String(text)) => Ok(text),
         Some(Value::Array(items)) => match items.as_slice() {
             [Value::String(text)] => Ok(text),
-            _ => Err(ApiError::field("prompt", "must be one text; lists of several prompts or of tokens are not supported")),
+            _ => Err(ApiError::field(
+                "prompt",
+                "must be one text; lists of several prompts or of tokens are not supported",
+            )),
         },
         Some(_) => Err(ApiError::field("prompt", "must be a text")),
     }

@@ -22,7 +22,7 @@ const FLASH_ATTENTION_OFF: i32 = 0;
 const FLASH_ATTENTION_ON: i32 = 1;
 
 /// The process-wide state of llama.cpp, made once; its log goes to ours.
-fn backend() -> Result<&'static LlamaBackend, EngineError> {
+pub(crate) fn backend() -> Result<&'static LlamaBackend, EngineError> {
     static BACKEND: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();
     let made = BACKEND.get_or_init(|| {
         send_logs_to_tracing(LogOptions::default());
@@ -44,7 +44,9 @@ impl LlamaWeights {
     /// # Errors
     /// Where llama.cpp refuses it; its log says why.
     pub fn load(path: &Path) -> Result<Self, EngineError> {
-        let params = LlamaModelParams::default();
+        // Read, not mapped: tensors that llama.cpp repacks for this CPU would be held twice, and mapped pages beyond the
+        // container's limit would be read again and again instead of being refused at the start.
+        let params = LlamaModelParams::default().with_use_mmap(false);
         let model = LlamaModel::load_from_file(backend()?, path, &params)
             .map_err(|error| EngineError { attempt: "loading the model file", cause: error.to_string() })?;
         let vocab = model.vocab();

@@ -263,9 +263,7 @@ fn tensor_bytes(dimensions: &[u64], kind: u32) -> Result<u64, Problem> {
         return Err(format!("has rows of {row}, which are no multiple of its type's blocks of {elements}"));
     }
     let blocks = dimensions.iter().try_fold(1_u64, |product, size| product.checked_mul(*size));
-    blocks
-        .and_then(|count| (count / elements).checked_mul(bytes))
-        .ok_or_else(|| "is larger than any file".to_owned())
+    blocks.and_then(|count| (count / elements).checked_mul(bytes)).ok_or_else(|| "is larger than any file".to_owned())
 }
 
 fn check_tensors(

@@ -11,7 +11,8 @@ const KV_HEADS: u32 = 2;
 pub const CONTEXT: u32 = 512;
 const ALIGNMENT: usize = 32;
 
-pub const TEMPLATE: &str = "{% for m in messages %}<|begin|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}<|begin|>assistant\n";
+pub const TEMPLATE: &str =
+    "{% for m in messages %}<|begin|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}<|begin|>assistant\n";
 
 /// What a test may want to be different.
 #[derive(Clone, Debug)]
@@ -20,11 +21,19 @@ pub struct Options {
     pub model: String,
     pub template: Option<String>,
     pub add_bos: bool,
+    /// One token twice: llama.cpp aborts on that.
+    pub duplicate: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { pre: "smollm".into(), model: "gpt2".into(), template: Some(TEMPLATE.into()), add_bos: false }
+        Self {
+            pre: "smollm".into(),
+            model: "gpt2".into(),
+            template: Some(TEMPLATE.into()),
+            add_bos: false,
+            duplicate: false,
+        }
     }
 }
 
@@ -77,7 +86,10 @@ impl Random {
 }
 
 fn metadata(options: &Options) -> BTreeMap<String, Value> {
-    let (tokens, kinds, merges) = vocabulary();
+    let (mut tokens, kinds, merges) = vocabulary();
+    if options.duplicate {
+        tokens[200] = tokens[201].clone();
+    }
     let mut map = BTreeMap::from([
         ("general.architecture".to_owned(), Value::Text("llama".into())),
         ("general.name".to_owned(), Value::Text("tiny".into())),

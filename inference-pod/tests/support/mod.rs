@@ -2,4 +2,6 @@
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::as_conversions)]
 
 pub mod gguf;
+pub mod process;
 pub mod server;
+pub mod strings;

@@ -1,0 +1,169 @@
+//! The binary with llama.cpp on a tiny model: serving, refusing, draining.
+#![expect(missing_docs, reason = "tests")]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::process::Command;
+use std::time::Duration;
+use support::gguf::{Options, bytes, write};
+use support::process::{BINARY, Pod, write_config};
+
+fn folder(options: &Options) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("model.gguf"), options);
+    write_config(folder.path(), |_| {});
+    folder
+}
+
+async fn complete(url: &str, prompt: &str, extra: Value) -> Value {
+    let mut body = json!({"model": "tiny", "prompt": prompt, "max_tokens": 24, "ignore_eos": true, "temperature": 0});
+    body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    let sent =
+        reqwest::Client::new().post(format!("{url}/v1/completions")).body(body.to_string()).send().await.unwrap();
+    assert_eq!(sent.status(), 200);
+    serde_json::from_str(&sent.text().await.unwrap()).unwrap()
+}
+
+fn text(answer: &Value) -> &str {
+    answer["choices"][0]["text"].as_str().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn together_or_alone_the_answers_are_the_same() {
+    let mut pod = Pod::start(folder(&Options::default()), &["--linger-seconds", "0"]);
+    let url = pod.ready();
+    let prompts: Vec<String> =
+        (0..6).map(|n| format!("{} and the {n} in an error", "the and ".repeat(n * 7))).collect();
+    let mut alone = Vec::new();
+    for prompt in &prompts {
+        alone.push(complete(&url, prompt, json!({})).await);
+    }
+    let together = futures::future::join_all(prompts.iter().map(|prompt| complete(&url, prompt, json!({})))).await;
+    for (one, other) in alone.iter().zip(&together) {
+        assert_eq!((text(one), &one["usage"]), (text(other), &other["usage"]));
+        assert_eq!(one["usage"]["completion_tokens"], 24);
+    }
+    let distinct: std::collections::BTreeSet<&str> = alone.iter().map(text).collect();
+    assert!(distinct.len() > 1, "the model answers everything alike: the test would see nothing");
+    let warm = json!({"temperature": 1.5, "top_p": 0.95, "seed": 7});
+    let (first, again) = (complete(&url, "the", warm.clone()).await, complete(&url, "the", warm).await);
+    assert_eq!(text(&first), text(&again));
+    let other = complete(&url, "the", json!({"temperature": 1.5, "top_p": 0.95, "seed": 8})).await;
+    assert_ne!(text(&first), text(&other));
+    // What the gateway would count is what was counted here.
+    let bundle = reqwest::get(format!("{url}/tokenizer")).await.unwrap().text().await.unwrap();
+    let bundle: quartermaster_core::wire::serve::TokenizerBundle = serde_json::from_str(&bundle).unwrap();
+    let tokenizer: tokenizers::Tokenizer = bundle.tokenizer_json.parse().unwrap();
+    let counted = tokenizer.encode(prompts[3].as_str(), false).unwrap().len();
+    assert_eq!(alone[3]["usage"]["prompt_tokens"], json!(counted));
+    pod.terminate();
+    assert!(pod.wait().success());
+    assert_eq!(pod.last_words(), Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_sigterm_what_is_in_flight_is_finished() {
+    let mut pod = Pod::start(folder(&Options::default()), &["--linger-seconds", "1"]);
+    let url = pod.ready();
+    let requests: Vec<_> = (0..8)
+        .map(|n| {
+            let url = url.clone();
+            tokio::spawn(async move { complete(&url, &format!("the {n}"), json!({"max_tokens": 200})).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    pod.terminate();
+    // Not ready at once, and still serving for a while.
+    let mut status = 200;
+    for _ in 0..40 {
+        status = reqwest::get(format!("{url}/readyz")).await.unwrap().status().as_u16();
+        if status == 503 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(status, 503);
+    assert_eq!(complete(&url, "late", json!({})).await["usage"]["completion_tokens"], 24);
+    for request in requests {
+        assert_eq!(request.await.unwrap()["usage"]["completion_tokens"], 200);
+    }
+    assert!(pod.wait().success());
+}
+
+/// Runs until it ends by itself; returns the exit code and the last words.
+fn refused(folder: tempfile::TempDir) -> (Option<i32>, Value) {
+    let mut pod = Pod::start(folder, &[]);
+    let code = pod.wait().code();
+    (code, pod.last_words())
+}
+
+#[test]
+fn each_refusal_has_its_code_and_its_words() {
+    let truncated = folder(&Options::default());
+    let whole = bytes(&Options::default());
+    std::fs::write(truncated.path().join("model.gguf"), &whole[..whole.len() / 2]).unwrap();
+    let (code, words) = refused(truncated);
+    assert_eq!((code, &words["reason"]), (Some(65), &json!("CorruptModel")));
+    assert!(words["message"].as_str().unwrap().contains("truncated"), "{words}");
+
+    let missing = folder(&Options::default());
+    std::fs::remove_file(missing.path().join("model.gguf")).unwrap();
+    assert_eq!(refused(missing).1["reason"], "ModelNotFound");
+
+    let large = folder(&Options::default());
+    write_config(large.path(), |config| config["memoryLimitBytes"] = json!(20_000_000));
+    let (code, words) = refused(large);
+    assert_eq!((code, &words["reason"]), (Some(77), &json!("ModelTooLarge")));
+    let message = words["message"].as_str().unwrap();
+    assert!(message.contains("KV cache") && message.contains("the limit is 19 MiB"), "{message}");
+
+    let wrong = folder(&Options::default());
+    write_config(wrong.path(), |config| config["contextTokens"] = json!(100_000));
+    let (code, words) = refused(wrong);
+    assert_eq!((code, &words["reason"]), (Some(78), &json!("BadConfig")));
+    assert!(words["message"].as_str().unwrap().contains("trained for at most 512"), "{words}");
+}
+
+#[test]
+fn even_an_abort_inside_the_engine_leaves_words() {
+    let (code, words) = refused(folder(&Options { duplicate: true, ..Options::default() }));
+    assert_ne!(code, Some(0));
+    assert_eq!(words["reason"], "CorruptModel", "{words}");
+}
+
+fn run(arguments: &[&str]) -> (Option<i32>, Value) {
+    let output = Command::new(BINARY).args(arguments).output().unwrap();
+    let answer = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    (output.status.code(), answer)
+}
+
+#[test]
+fn the_tools_measure_and_quantize() {
+    let folder = folder(&Options::default());
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (model, small) = (path("model.gguf"), path("q8.gguf"));
+    let (code, answer) = run(&["quantize", "--in", &model, "--out", &small, "--type", "q8_0"]);
+    assert_eq!(code, Some(0));
+    assert!(answer["outputBytes"].as_u64().unwrap() < answer["inputBytes"].as_u64().unwrap() * 2 / 3, "{answer}");
+    assert_eq!(run(&["quantize", "--in", &model, "--out", &small, "--type", "Q9"]).0, Some(78));
+    assert_eq!(run(&["quantize", "--in", &path("none"), "--out", &small, "--type", "F16"]).0, Some(66));
+
+    let prose = path("prose.txt");
+    std::fs::write(&prose, "the error and the end in an error. ".repeat(40)).unwrap();
+    let perplexity = |model: &str| {
+        let (code, answer) = run(&["perplexity", "--model", model, "--text", &prose, "--window", "64"]);
+        assert_eq!(code, Some(0));
+        (answer["ppl"].as_f64().unwrap(), answer["tokens"].as_u64().unwrap())
+    };
+    let (whole, quantized) = (perplexity(&model), perplexity(&small));
+    assert_eq!(whole.1, quantized.1);
+    assert!(whole.0 > 1.0 && (whole.0 / quantized.0 - 1.0).abs() < 0.05, "{whole:?} {quantized:?}");
+
+    let (_, tokens) = run(&["tokenize", "--model", &model, "--text", "the end"]);
+    assert_eq!(tokens["count"], tokens["tokens"].as_array().unwrap().len());
+    let (_, inspected) = run(&["inspect", "--model", &model]);
+    assert_eq!((&inspected["architecture"], &inspected["vocabulary"]), (&json!("llama"), &json!(273)));
+    let (_, estimate) = run(&["estimate", "--model", &model, "--context", "256", "--slots", "2"]);
+    assert_eq!(estimate["kvBytes"], 128 * 2 * 256 * 2);
+}
