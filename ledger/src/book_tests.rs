@@ -127,9 +127,8 @@ fn a_lapsed_hold_is_charged_in_full_and_corrected_later() {
 
 fn any_line() -> impl Strategy<Value = Line> {
     let unit = || -200i64..1000;
-    (prop::option::of(0u64..1000), prop::option::of(0i64..1000), unit(), unit(), 0i64..500, 0i64..500).prop_map(
-        |(tokens, nano, t, n, ht, hn)| line(day(), tokens, nano, today(sum(t, n), sum(ht, hn))),
-    )
+    (prop::option::of(0u64..1000), prop::option::of(0i64..1000), unit(), unit(), 0i64..500, 0i64..500)
+        .prop_map(|(tokens, nano, t, n, ht, hn)| line(day(), tokens, nano, today(sum(t, n), sum(ht, hn))))
 }
 
 proptest! {

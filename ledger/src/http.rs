@@ -118,10 +118,7 @@ struct UsageQuery {
     after: u64,
 }
 
-async fn usage(
-    State(app): State<App>,
-    query: Result<Query<UsageQuery>, QueryRejection>,
-) -> Answer<UsagePage> {
+async fn usage(State(app): State<App>, query: Result<Query<UsageQuery>, QueryRejection>) -> Answer<UsagePage> {
     let Query(query) = query?;
     Ok(Json(app.reader.usage(Millis(query.since_ms), query.after).await?))
 }
@@ -133,10 +130,7 @@ struct SpendQuery {
     namespace: Option<String>,
 }
 
-async fn spend(
-    State(app): State<App>,
-    query: Result<Query<SpendQuery>, QueryRejection>,
-) -> Answer<SpendTotal> {
+async fn spend(State(app): State<App>, query: Result<Query<SpendQuery>, QueryRejection>) -> Answer<SpendTotal> {
     let Query(query) = query?;
     let namespace = query.namespace.filter(|namespace| !namespace.is_empty());
     Ok(Json(SpendTotal { nano_usd: app.reader.spend(Millis(query.since_ms), namespace).await? }))
@@ -160,7 +154,8 @@ async fn metrics(State(app): State<App>) -> Result<Response, Failure> {
 
 fn parse<T: DeserializeOwned>(body: Body) -> Result<T, Failure> {
     let body = body.map_err(|error| Failure(error.status(), refusal(RefusalCode::Invalid, error.body_text())))?;
-    serde_json::from_slice(&body).map_err(|error| Failure::invalid(format!("the body is not what this call takes: {error}")))
+    serde_json::from_slice(&body)
+        .map_err(|error| Failure::invalid(format!("the body is not what this call takes: {error}")))
 }
 
 fn refusal(code: RefusalCode, message: String) -> Refusal {

@@ -36,7 +36,9 @@ pub struct Reader {
 
 impl Reader {
     /// Opens the connections.
-    pub fn open<S: Store + Send + 'static>(mut open: impl FnMut() -> Result<S, StoreError>) -> Result<Self, StoreError> {
+    pub fn open<S: Store + Send + 'static>(
+        mut open: impl FnMut() -> Result<S, StoreError>,
+    ) -> Result<Self, StoreError> {
         let mut idle: Vec<Boxed> = Vec::with_capacity(READERS);
         for _ in 0..READERS {
             idle.push(Box::new(open()?));

@@ -131,7 +131,13 @@ pub trait Store {
     fn add(&mut self, posting: Posting, held: Sum, settled: Sum) -> Result<()>;
     /// Counts every attempt that names `budget` and was reserved at or after `from` in a new series, by
     /// `slot(reserved_at)`.
-    fn backfill(&mut self, budget: &str, series: i64, from: Millis, slot: &dyn Fn(Millis) -> Option<Millis>) -> Result<()>;
+    fn backfill(
+        &mut self,
+        budget: &str,
+        series: i64,
+        from: Millis,
+        slot: &dyn Fn(Millis) -> Option<Millis>,
+    ) -> Result<()>;
     /// Deletes the sums of rolling series that are older than any window by `after`.
     fn prune(&mut self, now: Millis, after: Millis) -> Result<()>;
 

@@ -71,9 +71,7 @@ pub fn span(period: &Period, now: Millis) -> Result<Span, WindowError> {
 pub fn leaves_at(period: &Period, slot: Millis) -> Result<Millis, WindowError> {
     match period {
         Period::Calendar { unit, time_zone } => calendar(*unit, time_zone, slot).map(|(_, end)| end),
-        Period::Rolling { length } => {
-            Ok(slot.saturating_add(width(*length)?).saturating_add(*length).since(Millis(1)))
-        }
+        Period::Rolling { length } => Ok(slot.saturating_add(width(*length)?).saturating_add(*length).since(Millis(1))),
     }
 }
 

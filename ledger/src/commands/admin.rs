@@ -45,7 +45,9 @@ fn backfill(store: &mut dyn Store, budget: &str, series: i64, period: &Period, n
 pub(super) fn record_spend(store: &mut dyn Store, spend: &Spend) -> Result<Done> {
     fence(store, spend.epoch)?;
     if spend.entries.len() > SPEND_ENTRIES {
-        return Err(CommandError::Invalid(format!("`entries` has more than {SPEND_ENTRIES} entries: send several calls")));
+        return Err(CommandError::Invalid(format!(
+            "`entries` has more than {SPEND_ENTRIES} entries: send several calls"
+        )));
     }
     for (at, entry) in spend.entries.iter().enumerate() {
         check_spend(at, entry)?;
@@ -126,7 +128,8 @@ fn check_windows(budget: &Budget) -> Result<()> {
 }
 
 fn check_spend(at: usize, entry: &SpendEntry) -> Result<()> {
-    if entry.pod_uid.is_empty() || entry.nano_usd < NanoUsd::ZERO || entry.hour_start.0.rem_euclid(Millis::HOUR.0) != 0 {
+    if entry.pod_uid.is_empty() || entry.nano_usd < NanoUsd::ZERO || entry.hour_start.0.rem_euclid(Millis::HOUR.0) != 0
+    {
         return Err(CommandError::Invalid(format!(
             "`entries[{at}]`: `podUid` is empty, `nanoUsd` is below zero, or `hourStart` is not the start of a UTC hour"
         )));

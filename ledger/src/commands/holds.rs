@@ -42,7 +42,16 @@ pub(super) fn reserve(store: &mut dyn Store, reserve: &Reserve, now: Millis) -> 
             let (lapses_at, charged) = (now.saturating_add(asked.lease), Amount::default());
             let id = reserve.attempt.clone();
             let state = State::Open;
-            store.insert_attempt(&Attempt { id, reserved_at: now, lapses_at, asked, held, charged, state, postings })?;
+            store.insert_attempt(&Attempt {
+                id,
+                reserved_at: now,
+                lapses_at,
+                asked,
+                held,
+                charged,
+                state,
+                postings,
+            })?;
             Ok(Reserved::Granted { held })
         }
     }
@@ -202,7 +211,9 @@ fn ended(id: &str, call: &str, state: State) -> CommandError {
 }
 
 fn another(id: &str, done: &str, what: &str) -> CommandError {
-    CommandError::Conflict(format!("attempt `{id}` was {done} before with other {what}: use a new id for a new attempt"))
+    CommandError::Conflict(format!(
+        "attempt `{id}` was {done} before with other {what}: use a new id for a new attempt"
+    ))
 }
 
 fn check_reserve(reserve: &Reserve) -> Result<()> {

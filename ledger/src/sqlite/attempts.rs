@@ -77,7 +77,9 @@ impl SqliteStore {
 
     pub(super) fn find_lapsed(&self, now: Millis, most: u32) -> Result<Vec<Attempt>> {
         let find = || -> rusqlite::Result<Vec<Attempt>> {
-            let sql = format!("SELECT {COLUMNS} FROM attempt WHERE state = 0 AND lapses_at <= ?1 ORDER BY lapses_at, id LIMIT ?2");
+            let sql = format!(
+                "SELECT {COLUMNS} FROM attempt WHERE state = 0 AND lapses_at <= ?1 ORDER BY lapses_at, id LIMIT ?2"
+            );
             self.connection.prepare_cached(&sql)?.query_map(params![now.0, most], convert::attempt)?.collect()
         };
         find().map_err(|source| failed("find lapsed attempts", source))
@@ -125,13 +127,6 @@ fn add(connection: &Connection, posting: Posting, held: Sum, settled: Sum) -> ru
              settled_tokens = settled_tokens + ?3, settled_nano = settled_nano + ?4, \
              held_tokens = held_tokens + ?5, held_nano = held_nano + ?6",
         )?
-        .execute(params![
-            posting.series,
-            posting.slot.0,
-            settled.tokens,
-            settled.nano_usd,
-            held.tokens,
-            held.nano_usd
-        ])
+        .execute(params![posting.series, posting.slot.0, settled.tokens, settled.nano_usd, held.tokens, held.nano_usd])
         .map(|_| ())
 }
