@@ -18,6 +18,7 @@ pub mod render;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[expect(unreachable_pub, reason = "KubeSchema copies each struct, `pub` and all, into the body of a function")]
+#[expect(clippy::duplicated_attributes, reason = "every printer column has a name and a path of its own")]
 pub mod v1alpha1;
 
 pub use decimal::Error as DecimalError;

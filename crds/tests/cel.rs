@@ -1,5 +1,7 @@
 //! Every CEL rule has an accepted and a refused object, and everything that a rule could loop over has a bound.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+
 mod support;
 
 use quartermaster_crds::testing::{Expect, cases};

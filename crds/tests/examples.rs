@@ -1,5 +1,7 @@
 //! The examples are what we promise: each parses, passes every rule, and all but the full ones are obeyed to the letter.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+
 mod support;
 
 use quartermaster_crds::v1alpha1::{CostPolicy, HardwareClass, ModelDeployment, TokenBudget};
