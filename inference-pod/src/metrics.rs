@@ -245,7 +245,7 @@ mod tests {
             "vllm:request_success_total{model_name=\"smol\",finished_reason=\"stop\"} 1",
             "vllm:request_success_total{model_name=\"smol\",finished_reason=\"abort\"} 0",
             "vllm:time_to_first_token_seconds_count{model_name=\"smol\"} 1",
-            "vllm:inter_token_latency_seconds_bucket{le=\"0.01\",model_name=\"smol\"} 1",
+            "vllm:inter_token_latency_seconds_bucket{model_name=\"smol\",le=\"0.01\"} 1",
             "vllm:e2e_request_latency_seconds_sum{model_name=\"smol\"} 1.0",
             "vllm:request_queue_time_seconds_count{model_name=\"smol\"} 1",
             "quartermaster_engine_info{model_name=\"smol\",variant=\"q8\",hardware_class=\"cpu-small\"} 1",

@@ -1,5 +1,4 @@
 //! The reader of model files: a whole one is read, a broken one is refused and never believed.
-#![expect(missing_docs, reason = "tests")]
 
 mod support;
 

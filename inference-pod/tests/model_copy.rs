@@ -1,5 +1,4 @@
 //! The static copier, built as xtask builds it (but for the static link).
-#![expect(missing_docs, reason = "tests")]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

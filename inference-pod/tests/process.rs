@@ -1,5 +1,4 @@
 //! The binary with llama.cpp on a tiny model: serving, refusing, draining.
-#![expect(missing_docs, reason = "tests")]
 
 mod support;
 
@@ -64,7 +63,7 @@ async fn together_or_alone_the_answers_are_the_same() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_sigterm_what_is_in_flight_is_finished() {
-    let mut pod = Pod::start(folder(&Options::default()), &["--linger-seconds", "1"]);
+    let mut pod = Pod::start(folder(&Options::default()), &["--linger-seconds", "3"]);
     let url = pod.ready();
     let requests: Vec<_> = (0..8)
         .map(|n| {

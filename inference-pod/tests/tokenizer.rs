@@ -1,5 +1,4 @@
 //! The bundle counts as llama.cpp counts: Hugging Face's tokenizers, built from it, against the engine's own.
-#![expect(missing_docs, reason = "tests")]
 
 mod support;
 

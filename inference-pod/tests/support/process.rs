@@ -35,6 +35,7 @@ impl Pod {
             .arg("--termination-log")
             .arg(folder.path().join("termination"))
             .args(flags)
+            .env("GGML_NO_BACKTRACE", "1")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
