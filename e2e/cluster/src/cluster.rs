@@ -11,6 +11,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use crate::addresses::Slot;
 use crate::build;
 use crate::component::Component;
+use crate::config;
 use crate::images;
 use crate::layout::Layout;
 use crate::lifecycle::{self, Options};
@@ -151,8 +152,10 @@ impl Cluster {
 
     /// Imports an image tar, unless its images are there already; returns their names.
     pub async fn load_image(&self, tar: &Path) -> Result<Vec<String>> {
-        let (namespace, tar) = (self.namespace, tar.to_owned());
-        tokio::task::spawn_blocking(move || images::load(namespace, &tar)).await.context("loading an image")?
+        let (namespace, tar, snapshotter) = (self.namespace, tar.to_owned(), config::snapshotter(self.layout.root()));
+        tokio::task::spawn_blocking(move || images::load(namespace, snapshotter, &tar))
+            .await
+            .context("loading an image")?
     }
 
     /// The living processes of a component (one, or none after a kill).

@@ -181,8 +181,11 @@ fn controller_manager(layout: &Layout, slot: Slot) -> Vec<String> {
         format!("--cluster-signing-cert-file={}", pki::certificate(&pki, "ca").display()),
         format!("--cluster-signing-key-file={}", pki::key(&pki, "ca").display()),
         format!("--service-cluster-ip-range={}", slot.services()),
-        // A node that became Ready takes pods a second later, not five.
+        // A node that became Ready takes pods at once: not held up for seconds by the period, nor at the start by a rate
+        // that is set for clusters whose API server many share.
         "--node-monitor-period=1s".to_owned(),
+        "--kube-api-qps=1000".to_owned(),
+        "--kube-api-burst=1000".to_owned(),
     ]
 }
 

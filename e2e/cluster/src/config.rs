@@ -53,7 +53,7 @@ fn resolv_conf(dns: Ipv4Addr) -> String {
 }
 
 /// overlayfs cannot stand on itself, as it would in most containers.
-fn snapshotter(root: &Path) -> &'static str {
+pub(crate) fn snapshotter(root: &Path) -> &'static str {
     match nix::sys::statfs::statfs(root) {
         Ok(found) if found.filesystem_type() == nix::sys::statfs::OVERLAYFS_SUPER_MAGIC => "native",
         _ => "overlayfs",

@@ -49,13 +49,13 @@ pub fn pause_tar() -> Result<PathBuf> {
 }
 
 /// Imports a tar, unless every image in it is there with the same digest. Returns the names it holds.
-pub(crate) fn load(namespace: Namespace, tar: &Path) -> Result<Vec<String>> {
+pub(crate) fn load(namespace: Namespace, snapshotter: &str, tar: &Path) -> Result<Vec<String>> {
     let wanted = names_in_tar(tar)?;
     let present = list(namespace)?;
     if wanted.is_empty() || wanted.iter().any(|image| !present.contains(image)) {
         let tar = fs::canonicalize(tar).with_context(|| format!("finding {}", tar.display()))?;
         let mut command = namespace.command(path_of("ctr")?);
-        command.args(ctr_arguments()).args(["images", "import", "--digests=false"]).arg(&tar);
+        command.args(ctr_arguments()).args(["images", "import", "--snapshotter", snapshotter]).arg(&tar);
         run(&mut command).with_context(|| format!("importing {}", tar.display()))?;
     }
     Ok(wanted.into_iter().map(|image| image.name).collect())

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,10 +11,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::addresses::Slot;
-use crate::limits::{LOG_TAIL_BYTES, LOG_TAIL_LINES, NAME_LENGTH};
+use crate::limits::{LOCK_ATTEMPTS, LOG_TAIL_BYTES, LOG_TAIL_LINES, NAME_LENGTH};
 
 /// Folders that the namespace covers with its own: a state folder cannot lie below them.
 const COVERED: [&str; 4] = ["/run", "/var/run", "/var/log", "/var/lib/cni"];
+
+const ADDRESSES_LOCK: &str = ".addresses.lock";
 
 /// The state folder of one cluster.
 #[derive(Debug, Clone)]
@@ -148,7 +151,13 @@ pub(crate) fn all_records() -> Result<Vec<Record>> {
 
 /// Takes the right to choose addresses.
 pub(crate) fn lock_addresses() -> Result<Flock<File>> {
-    lock(&clusters_folder()?.join(".addresses.lock"))
+    lock(&clusters_folder()?.join(ADDRESSES_LOCK))
+}
+
+/// Removes the lock's file, while it is held, once no cluster is left.
+pub(crate) fn forget_addresses_lock() -> Result<()> {
+    fs::remove_file(clusters_folder()?.join(ADDRESSES_LOCK)).ok();
+    Ok(())
 }
 
 /// Where built components are kept.
@@ -173,13 +182,23 @@ pub(crate) fn lock(path: &Path) -> Result<Flock<File>> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
     }
-    let open = || OpenOptions::new().create(true).truncate(false).write(true).open(path);
-    let file = open().with_context(|| format!("opening lock {}", path.display()))?;
+    for _ in 0..LOCK_ATTEMPTS {
+        let held = lock_once(path).with_context(|| format!("locking {}", path.display()))?;
+        // Its last holder may have removed the file: then the lock is on nothing that others see.
+        if fs::metadata(path).is_ok_and(|now| held.metadata().is_ok_and(|own| own.ino() == now.ino())) {
+            return Ok(held);
+        }
+    }
+    bail!("the lock {} was removed {LOCK_ATTEMPTS} times while it was waited for", path.display())
+}
+
+fn lock_once(path: &Path) -> Result<Flock<File>> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(held) => Ok(held),
         Err((file, _)) => {
             crate::progress::say(format!("waiting for another run that holds {}", path.display()));
-            Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).context("waiting for a lock")
+            Ok(Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error)?)
         }
     }
 }
@@ -248,6 +267,21 @@ mod tests {
         let two = Layout { name: "two".to_owned(), root: PathBuf::from("/x/two") };
         assert_ne!(one.identity(), two.identity());
         assert!(one.identity().len() < 16);
+    }
+
+    #[test]
+    fn a_lock_is_taken_anew_when_its_file_was_removed_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.lock");
+        let first = lock(&path).unwrap();
+        let waiting = std::thread::spawn({
+            let path = path.clone();
+            move || lock(&path).unwrap()
+        });
+        fs::remove_file(&path).unwrap();
+        drop(first);
+        let held = waiting.join().unwrap();
+        assert_eq!(held.metadata().unwrap().ino(), fs::metadata(&path).unwrap().ino());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::addresses::Slot;
 use crate::cluster::Cluster;
 use crate::component::Component;
 use crate::kwok::{KwokNodes, STAGES, is_ready_since};
-use crate::layout::{Layout, Record, all_records, lock_addresses, write_atomically};
+use crate::layout::{Layout, Record, all_records, forget_addresses_lock, lock_addresses, write_atomically};
 use crate::limits::{API_READY, NODE_READY, POLL};
 use crate::namespace::Namespace;
 use crate::pki::NODE_NAME;
@@ -68,7 +68,7 @@ fn start(layout: &Layout, options: &Options) -> Result<Cluster> {
         begin(&cluster, component)?;
     }
     cluster.wait_for_containerd()?;
-    images::load(namespace, &pause)?;
+    images::load(namespace, config::snapshotter(layout.root()), &pause)?;
     Ok(cluster)
 }
 
@@ -104,9 +104,15 @@ fn namespace(layout: &Layout, slot: Slot) -> Result<Namespace> {
     // The kubelet would look for the dead containers of a killed run's cgroups, seconds for each.
     cgroups::remove(&layout.identity())?;
     cgroups::create(&layout.identity())?;
-    let made = Namespace::create(layout)?;
+    let made = create_namespace(layout)?;
     network::make(made, slot, &layout.identity())?;
     Ok(made)
+}
+
+/// Under the lock that `remove_mount_points` takes too.
+fn create_namespace(layout: &Layout) -> Result<Namespace> {
+    let _held = lock_addresses()?;
+    Namespace::create(layout)
 }
 
 /// From a starting API server to a cluster that runs pods.
@@ -204,11 +210,22 @@ pub fn down(name: &str) -> Result<()> {
     network::remove_link(&layout.identity())?;
     cgroups::remove(&layout.identity())?;
     remove_state(layout.root())?;
-    // Only if empty: what someone else keeps there stays.
-    fs::remove_dir("/var/lib/cni").ok();
-    fs::remove_dir("/var/lib/kubelet").ok();
+    remove_mount_points()?;
     layout.forget_lock();
     drop(lock);
+    Ok(())
+}
+
+/// Removes the folders that clusters mount over. Not while any cluster lives: to remove a folder ends the mounts that
+/// other namespaces have on it. And only if empty: what someone else keeps there stays.
+fn remove_mount_points() -> Result<()> {
+    let _held = lock_addresses()?;
+    if !Namespace::any() {
+        for folder in ["/var/lib/cni", "/var/lib/kubelet"] {
+            fs::remove_dir(folder).ok();
+        }
+        forget_addresses_lock()?;
+    }
     Ok(())
 }
 

@@ -34,3 +34,5 @@ pub(crate) const KWOK_NODES: usize = 5000;
 pub(crate) const KWOK_CONCURRENCY: usize = 16;
 /// Attempts to remove a cgroup that still empties.
 pub(crate) const CGROUP_ATTEMPTS: usize = 40;
+/// Attempts to take a lock whose file its holders remove.
+pub(crate) const LOCK_ATTEMPTS: usize = 100;

@@ -31,13 +31,14 @@ impl Namespace {
     /// The namespaces of this cluster, if they live.
     pub(crate) fn find(layout: &Layout) -> Option<Self> {
         let root = layout.root().to_string_lossy();
-        let is_init = |process: &Process| {
-            let [shell, flag, _, marker, folder] = process.argv.as_slice() else { return false };
-            shell == "sh" && flag == "-c" && marker == MARKER && *folder == root
-        };
-        let found =
-            process::all().into_iter().find(|process| is_init(process) && process::is_inner_init(process.pid))?;
+        let is_own = |process: &Process| folder_of_init(process).is_some_and(|folder| *folder == root);
+        let found = process::all().into_iter().find(is_own)?;
         Some(Self { init: found.pid })
+    }
+
+    /// Whether any cluster lives on this machine.
+    pub(crate) fn any() -> bool {
+        process::all().iter().any(|process| folder_of_init(process).is_some())
     }
 
     /// Makes the namespaces.
@@ -144,6 +145,13 @@ impl Namespace {
         let shares = |pid: i32| own.iter().any(|(kind, id)| id.is_some() && process::namespace(pid, kind) == *id);
         process::all().iter().map(|process| process.pid).filter(|pid| shares(*pid)).collect()
     }
+}
+
+/// The state folder of the cluster whose first process this is.
+fn folder_of_init(process: &Process) -> Option<&String> {
+    let [shell, flag, _, marker, folder] = process.argv.as_slice() else { return None };
+    let named = shell == "sh" && flag == "-c" && marker == MARKER;
+    (named && process::is_inner_init(process.pid)).then_some(folder)
 }
 
 fn wait_for_child(entered: &mut std::process::Child, program: &Path) -> Result<()> {
