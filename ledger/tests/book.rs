@@ -1,4 +1,5 @@
 //! The calls, by value, on the real store.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The API over sockets: authentication, errors, HTTP/1.1 and h2c.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 mod common;
 

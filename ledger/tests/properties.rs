@@ -1,4 +1,5 @@
 //! Random interleavings against a model that adds up single attempts, after every step.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 mod common;
 

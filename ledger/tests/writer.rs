@@ -1,4 +1,5 @@
 //! Group commit: one failing command is nobody else's problem, and a full queue says so.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 mod common;
 
