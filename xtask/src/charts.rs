@@ -93,7 +93,8 @@ mod tests {
     #[test]
     fn order_and_random_values_do_not_matter() {
         let one = "---\n# Source: b.yaml\nkind: Secret\ndata:\n  token: abc\n\n---\n# Source: a.yaml\nkind: X\n  token: kept\n";
-        let other = "---\n# Source: a.yaml\nkind: X\n  token: kept\n---\n# Source: b.yaml\nkind: Secret\ndata:\n  token: xyz\n";
+        let other =
+            "---\n# Source: a.yaml\nkind: X\n  token: kept\n---\n# Source: b.yaml\nkind: Secret\ndata:\n  token: xyz\n";
         assert_eq!(stable(one), stable(other));
         assert!(stable(one).contains("token: kept") && stable(one).contains("token: RANDOM"));
     }

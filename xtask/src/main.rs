@@ -1,6 +1,7 @@
 //! `cargo xtask`: the developer's tasks.
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use xtask::{bench, ci, generate, images, tidy};
 
@@ -26,12 +27,19 @@ enum Task {
     Bench(bench::Options),
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().task {
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
         Task::Gen => generate::run(),
         Task::Images(options) => images::run(&options),
         Task::Tidy => tidy::run(),
         Task::Ci(options) => ci::run(&options),
         Task::Bench(options) => bench::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

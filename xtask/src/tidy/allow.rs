@@ -46,7 +46,8 @@ impl Entry {
         if largest <= limit {
             return Some(format!("the allow list still has {path}, which keeps the rule now: remove the entry"));
         }
-        (largest < self.lines).then(|| format!("the allow list gives {path} {} lines: shrink it to {largest}", self.lines))
+        (largest < self.lines)
+            .then(|| format!("the allow list gives {path} {} lines: shrink it to {largest}", self.lines))
     }
 }
 

@@ -8,8 +8,20 @@ const DEPENDENCIES: [&str; 7] =
     ["jiff", "minijinja", "minijinja-contrib", "schemars", "serde", "serde_json", "thiserror"];
 /// Paths and names that mean a clock, I/O, async or chance.
 const FORBIDDEN: [&str; 14] = [
-    "tokio", "kube", "reqwest", "futures", "rand", "getrandom", "std::fs", "std::env", "std::net", "std::thread",
-    "std::process", "SystemTime", "Timestamp::now", "Zoned::now",
+    "tokio",
+    "kube",
+    "reqwest",
+    "futures",
+    "rand",
+    "getrandom",
+    "std::fs",
+    "std::env",
+    "std::net",
+    "std::thread",
+    "std::process",
+    "SystemTime",
+    "Timestamp::now",
+    "Zoned::now",
 ];
 const CLOCKS: [&str; 2] = ["std::time::Instant", "Instant::now"];
 

@@ -15,7 +15,8 @@ fn complaints(file: &TextFile) -> Vec<String> {
     let lines = program_lines(&file.text).into_iter();
     lines
         .filter_map(|(number, line)| {
-            floats(line).map(|word| format!("{}:{number}: {word} is not exact; use an integer or a decimal string", file.path))
+            floats(line)
+                .map(|word| format!("{}:{number}: {word} is not exact; use an integer or a decimal string", file.path))
         })
         .collect()
 }

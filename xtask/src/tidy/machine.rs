@@ -8,9 +8,8 @@ use crate::limits::MACHINE_PATH_LENGTH;
 use crate::workspace;
 
 /// Variables that hold the addresses of mirrors.
-const MIRRORS: [&str; 7] = [
-    "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_INDEX_URL", "GOPROXY", "GONOSUMDB", "HTTPS_PROXY", "https_proxy",
-];
+const MIRRORS: [&str; 7] =
+    ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_INDEX_URL", "GOPROXY", "GONOSUMDB", "HTTPS_PROXY", "https_proxy"];
 /// Hosts that are not one machine's secret: everybody's defaults.
 const PUBLIC: [&str; 3] = ["localhost", "127.0.0.1", "off"];
 
@@ -24,7 +23,9 @@ impl Machine {
     /// The machine that this runs on.
     pub(super) fn this() -> Self {
         let home = std::env::var_os("HOME").map(PathBuf::from);
-        let paths = home.into_iter().chain([workspace::root()]).map(|path| path.to_string_lossy().into_owned());
+        let root = workspace::root();
+        let around = root.parent().map(PathBuf::from);
+        let paths = home.into_iter().chain(around).chain([root]).map(|path| path.to_string_lossy().into_owned());
         let mirrors = MIRRORS.iter().filter_map(|name| std::env::var(name).ok());
         Self::of(paths, mirrors)
     }
@@ -37,7 +38,8 @@ impl Machine {
 }
 
 pub(super) fn check(files: &[TextFile], machine: &Machine) -> Vec<String> {
-    let lines = files.iter().flat_map(|file| (1..).zip(file.text.lines()).map(move |(number, line)| (file, number, line)));
+    let lines =
+        files.iter().flat_map(|file| (1..).zip(file.text.lines()).map(move |(number, line)| (file, number, line)));
     lines
         .filter_map(|(file, number, line)| {
             let word = machine.words.iter().find(|word| line.contains(word.as_str()))?;
@@ -62,7 +64,8 @@ mod tests {
     #[test]
     fn paths_and_mirrors_of_the_machine_are_found() {
         let paths = ["/home/someone".to_owned(), "/x".to_owned()];
-        let mirrors = ["https://user:secret@mirror.example.net:8443/go,direct".to_owned(), "http://127.0.0.1:1".to_owned()];
+        let mirrors =
+            ["https://user:secret@mirror.example.net:8443/go,direct".to_owned(), "http://127.0.0.1:1".to_owned()];
         let machine = Machine::of(paths.into_iter(), mirrors.into_iter());
         let text = "cd /home/someone/src\n/x/ is fine\nuse mirror.example.net:8443 here\n127.0.0.1 is fine\n";
         let complaints = check(&[file("a.md", text)], &machine);

@@ -56,7 +56,8 @@ pub(super) fn functions(lines: &[(usize, &str)]) -> Vec<(String, usize)> {
         let Some(name) = function_name(line) else { continue };
         let end = format!("{}}}", indentation(line));
         let no_body = format!("{};", indentation(line));
-        let rest = lines[index..].iter().find(|(_, line)| *line == end || line.ends_with(';') && line.starts_with(&no_body));
+        let rest =
+            lines[index..].iter().find(|(_, line)| *line == end || line.ends_with(';') && line.starts_with(&no_body));
         let one_line = line.trim_end().ends_with(['}', ';']);
         let last = if one_line { *start } else { rest.map_or(*start, |(number, _)| *number) };
         found.push((name.to_owned(), last - start + 1));
@@ -67,7 +68,9 @@ pub(super) fn functions(lines: &[(usize, &str)]) -> Vec<(String, usize)> {
 fn function_name(line: &str) -> Option<&str> {
     let mut words = code(line).split_whitespace();
     let qualifier = |word: &str| {
-        matches!(word, "pub" | "const" | "async" | "unsafe" | "extern" | "default") || word.starts_with("pub(") || word == "\"C\""
+        matches!(word, "pub" | "const" | "async" | "unsafe" | "extern" | "default")
+            || word.starts_with("pub(")
+            || word == "\"C\""
     };
     let keyword = words.find(|word| !qualifier(word))?;
     let name = words.next().filter(|_| keyword == "fn")?;
@@ -76,7 +79,8 @@ fn function_name(line: &str) -> Option<&str> {
 
 fn opens_module(line: &str) -> bool {
     let line = line.trim();
-    line.ends_with('{') && (line.starts_with("mod ") || line.starts_with("pub mod ") || line.starts_with("pub(crate) mod "))
+    line.ends_with('{')
+        && (line.starts_with("mod ") || line.starts_with("pub mod ") || line.starts_with("pub(crate) mod "))
 }
 
 fn indentation(line: &str) -> &str {
@@ -108,7 +112,9 @@ mod tests {
 
     #[test]
     fn words_are_whole() {
-        assert!(has_word("use rand::Rng", "rand") && !has_word("use operand::X", "rand") && !has_word("random", "rand"));
+        assert!(
+            has_word("use rand::Rng", "rand") && !has_word("use operand::X", "rand") && !has_word("random", "rand")
+        );
         assert_eq!(code("let a = 1; // f64"), "let a = 1; ");
     }
 }
