@@ -1,0 +1,10 @@
+//! Plan → cluster. What to do is a pure list of [`Order`]s; each is validated again before it is carried out.
+
+mod apply;
+mod events;
+mod orders;
+
+pub(crate) use apply::timely;
+pub use apply::{Actuator, Error, Guard};
+pub use events::{Announcer, Note};
+pub use orders::{Order, orders, retire};

@@ -1,0 +1,48 @@
+//! What a model has once, whatever its groups: a Service for people and a PodDisruptionBudget.
+
+use super::{meta, model_labels};
+use crate::names;
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::ResourceExt;
+use quartermaster_crds::v1alpha1::ModelDeployment;
+
+/// The Service of a model: metrics and a person's curl. Gateways go to the pods directly.
+#[must_use]
+pub fn service(model: &ModelDeployment) -> Service {
+    let port = ServicePort {
+        name: Some("http".to_owned()),
+        port: i32::from(names::POD_PORT),
+        target_port: Some(IntOrString::String("http".to_owned())),
+        protocol: Some("TCP".to_owned()),
+        ..ServicePort::default()
+    };
+    Service {
+        metadata: meta(model, model.name_any()),
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".to_owned()),
+            selector: Some(model_labels(model)),
+            ports: Some(vec![port]),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
+/// One replica at a time may be evicted.
+#[must_use]
+pub fn disruption_budget(model: &ModelDeployment) -> PodDisruptionBudget {
+    PodDisruptionBudget {
+        metadata: meta(model, model.name_any()),
+        spec: Some(PodDisruptionBudgetSpec {
+            max_unavailable: Some(IntOrString::Int(1)),
+            selector: Some(LabelSelector { match_labels: Some(model_labels(model)), ..LabelSelector::default() }),
+            // A replica that is not ready protects nothing and would only block a drain.
+            unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
+            ..PodDisruptionBudgetSpec::default()
+        }),
+        ..PodDisruptionBudget::default()
+    }
+}

@@ -1,0 +1,171 @@
+//! The pod of a replica.
+
+use super::{Error, Shape, Source, config};
+use crate::{limits, names};
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction, Lifecycle,
+    LifecycleHandler, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext,
+    SleepAction, Toleration, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::ResourceExt;
+use quartermaster_crds::quantity;
+use std::collections::BTreeMap;
+
+/// User of every container: nobody that exists on a node.
+const UID: i64 = 65_532;
+/// Folder of the copier that the engine's image brings along, for images that hold nothing but a model.
+const TOOLS: &str = "/quartermaster";
+const COPIER: &str = "/quartermaster/model-copy";
+const ENGINE_COPIER: &str = "/usr/local/bin/model-copy";
+const ENGINE: &str = "/usr/local/bin/quartermaster-inference-pod";
+const CONFIG: &str = "/etc/quartermaster";
+
+/// Pod of one replica.
+pub(super) fn spec(shape: &Shape<'_>) -> Result<PodSpec, Error> {
+    let class = &shape.class.spec;
+    let resources = resources(shape)?;
+    let tolerations: Vec<Toleration> = class.tolerations.iter().map(Toleration::from).collect();
+    Ok(PodSpec {
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        init_containers: init_containers(shape, &resources)?,
+        containers: vec![engine(shape, resources)],
+        node_selector: (!class.node_selector.is_empty()).then(|| class.node_selector.clone()),
+        tolerations: (!tolerations.is_empty()).then_some(tolerations),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(UID),
+            run_as_group: Some(UID),
+            fs_group: Some(UID),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+            ..PodSecurityContext::default()
+        }),
+        termination_grace_period_seconds: Some(limits::TERMINATION_SECONDS),
+        volumes: Some(volumes(shape)),
+        ..PodSpec::default()
+    })
+}
+
+fn engine(shape: &Shape<'_>, resources: ResourceRequirements) -> Container {
+    let port = ContainerPort {
+        name: Some("http".to_owned()),
+        container_port: i32::from(names::POD_PORT),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    };
+    let sleep = SleepAction { seconds: limits::PRE_STOP_SECONDS };
+    Container {
+        ports: Some(vec![port]),
+        args: Some(vec!["--config".to_owned(), format!("{CONFIG}/{}", config::SERVE_JSON)]),
+        volume_mounts: Some(vec![
+            read_only("config", CONFIG),
+            read_only("models", config::MODELS),
+            mount("tmp", "/tmp"),
+        ]),
+        // Ready once the model is loaded; looked at often, so that a replica serves as soon as it can.
+        startup_probe: Some(probe("/readyz", 1, limits::STARTUP_PROBE_SECONDS)),
+        readiness_probe: Some(probe("/readyz", 2, 3)),
+        liveness_probe: Some(probe("/livez", 10, 6)),
+        lifecycle: Some(Lifecycle {
+            pre_stop: Some(LifecycleHandler { sleep: Some(sleep), ..LifecycleHandler::default() }),
+            ..Lifecycle::default()
+        }),
+        ..container(shape, names::ENGINE_CONTAINER, &shape.settings.inference_image, ENGINE, resources)
+    }
+}
+
+/// For a model in an image: one container that brings the copier, one of the model's image that runs it.
+fn init_containers(shape: &Shape<'_>, resources: &ResourceRequirements) -> Result<Option<Vec<Container>>, Error> {
+    let Source::Image { image, path } = config::source(shape)? else { return Ok(None) };
+    let copier = Container {
+        args: Some(vec!["--install".to_owned(), COPIER.to_owned()]),
+        volume_mounts: Some(vec![mount("tools", TOOLS)]),
+        ..container(shape, "model-copy", &shape.settings.inference_image, ENGINE_COPIER, resources.clone())
+    };
+    let model = Container {
+        args: Some(vec![path, config::model_path(shape)?]),
+        volume_mounts: Some(vec![read_only("tools", TOOLS), mount("models", config::MODELS)]),
+        ..container(shape, "model", &image, COPIER, resources.clone())
+    };
+    Ok(Some(vec![copier, model]))
+}
+
+/// What all containers share.
+fn container(shape: &Shape<'_>, name: &str, image: &str, command: &str, resources: ResourceRequirements) -> Container {
+    Container {
+        name: name.to_owned(),
+        image: Some(image.to_owned()),
+        image_pull_policy: Some(shape.settings.pull_policy.clone()),
+        command: Some(vec![command.to_owned()]),
+        resources: Some(resources),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+            read_only_root_filesystem: Some(true),
+            run_as_non_root: Some(true),
+            ..SecurityContext::default()
+        }),
+        // Its last words say why it ended.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        ..Container::default()
+    }
+}
+
+/// Request = limit. Kind CPU: so much CPU and memory per device; other kinds: devices of the class's resource.
+fn resources(shape: &Shape<'_>) -> Result<ResourceRequirements, Error> {
+    let class = &shape.class.spec;
+    let devices = u64::from(shape.placement.devices);
+    let mut amounts = BTreeMap::new();
+    if let Some(cpu) = &class.cpu_per_device {
+        let millis = quantity::millis(cpu).map_err(|source| Error::Quantity {
+            group: shape.name(),
+            class: shape.class.name_any(),
+            field: "spec.cpuPerDevice",
+            source,
+        })?;
+        amounts.insert("cpu".to_owned(), Quantity(format!("{}m", millis.saturating_mul(devices))));
+        amounts.insert("memory".to_owned(), Quantity(config::memory(shape)?.to_string()));
+    }
+    if let Some(resource) = &class.resource_name {
+        amounts.insert(resource.clone(), Quantity(devices.to_string()));
+    }
+    Ok(ResourceRequirements { requests: Some(amounts.clone()), limits: Some(amounts), claims: None })
+}
+
+fn volumes(shape: &Shape<'_>) -> Vec<Volume> {
+    let empty = |name: &str| Volume {
+        name: name.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource::default()),
+        ..Volume::default()
+    };
+    let config = Volume {
+        name: "config".to_owned(),
+        config_map: Some(ConfigMapVolumeSource { name: shape.name(), ..ConfigMapVolumeSource::default() }),
+        ..Volume::default()
+    };
+    vec![config, empty("models"), empty("tmp"), empty("tools")]
+}
+
+fn mount(name: &str, path: &str) -> VolumeMount {
+    VolumeMount { name: name.to_owned(), mount_path: path.to_owned(), ..VolumeMount::default() }
+}
+
+fn read_only(name: &str, path: &str) -> VolumeMount {
+    VolumeMount { read_only: Some(true), ..mount(name, path) }
+}
+
+fn probe(path: &str, period: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::Int(i32::from(names::POD_PORT)),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period),
+        failure_threshold: Some(failures),
+        timeout_seconds: Some(5),
+        ..Probe::default()
+    }
+}

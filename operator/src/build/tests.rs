@@ -1,0 +1,62 @@
+//! Goldens: what a spec becomes.
+
+use super::*;
+use crate::state::fixtures::{class, gpu_class, model, placement};
+
+fn settings() -> Settings {
+    Settings { inference_image: "example/inference-pod:1".into(), pull_policy: "IfNotPresent".into() }
+}
+
+#[test]
+fn a_group_on_cpu() {
+    let (model, class, settings) = (model("demo", "chat"), class("cpu-small"), settings());
+    let placement = placement("q4", "cpu-small", 2);
+    let shape = Shape { model: &model, class: &class, placement: &placement, settings: &settings };
+    insta::assert_yaml_snapshot!("cpu_deployment", deployment(&shape, 3).unwrap());
+    insta::assert_yaml_snapshot!("cpu_config_map", config_map(&shape).unwrap());
+}
+
+#[test]
+fn a_group_on_gpu() {
+    let (model, class, settings) = (model("demo", "chat"), gpu_class("h200"), settings());
+    let placement = placement("local", "h200", 1);
+    let shape = Shape { model: &model, class: &class, placement: &placement, settings: &settings };
+    insta::assert_yaml_snapshot!("gpu_deployment", deployment(&shape, 1).unwrap());
+    assert_eq!(serve_config(&shape).unwrap().memory_limit_bytes, None);
+}
+
+#[test]
+fn a_model_has_a_service_and_a_disruption_budget() {
+    insta::assert_yaml_snapshot!("service", service(&model("demo", "chat")));
+    insta::assert_yaml_snapshot!("disruption_budget", disruption_budget(&model("demo", "chat")));
+}
+
+#[test]
+fn the_hash_follows_what_pods_serve_from_and_nothing_else() {
+    let (base, class, settings) = (model("demo", "chat"), class("cpu-small"), settings());
+    let placement = placement("q4", "cpu-small", 1);
+    let hash = |model: &ModelDeployment, settings: &Settings| {
+        config_hash(&Shape { model, class: &class, placement: &placement, settings }).unwrap()
+    };
+    let same = hash(&base, &settings);
+    let mut scaled = base.clone();
+    scaled.spec.scaling.max = 9;
+    assert_eq!(hash(&scaled, &settings), same, "scaling replaces no pod");
+    let mut moved = base.clone();
+    moved.spec.variants[1].source = "oci://example/models:other#/model.gguf".into();
+    assert_ne!(hash(&moved, &settings), same);
+    assert_ne!(hash(&base, &Settings { inference_image: "example/inference-pod:2".into(), ..settings.clone() }), same);
+}
+
+#[test]
+fn what_cannot_be_built_says_why() {
+    let (mut model, class, settings) = (model("demo", "chat"), class("cpu-small"), settings());
+    let gone = placement("gone", "cpu-small", 1);
+    let shape = Shape { model: &model, class: &class, placement: &gone, settings: &settings };
+    assert!(deployment(&shape, 1).unwrap_err().to_string().contains("no variant gone"));
+    model.spec.variants[1].source = "hf://org/model".into();
+    let placement = placement("q4", "cpu-small", 1);
+    let shape = Shape { model: &model, class: &class, placement: &placement, settings: &settings };
+    let error = crate::error::chain(&deployment(&shape, 1).unwrap_err());
+    assert!(error.contains("hf://org/model"), "{error}");
+}

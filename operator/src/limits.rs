@@ -1,0 +1,110 @@
+//! Every bound of the operator, with why.
+
+use quartermaster_core::units::Millis;
+use std::time::Duration;
+
+/// Life of the lease. A dead leader is replaced after so long.
+pub const LEASE: Duration = Duration::from_secs(15);
+/// The leader renews so often: two renewals may fail before it steps back.
+pub const LEASE_RENEW: Duration = Duration::from_secs(4);
+/// After its last renewal a leader acts for so long; less than [`LEASE`], so that two never act at once.
+pub const LEASE_CLAIM: Duration = Duration::from_secs(10);
+/// One call about the lease.
+pub const LEASE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// One call to the API server.
+pub const API_TIMEOUT: Duration = Duration::from_secs(10);
+/// Writes to the API server at the same time.
+pub const API_CONCURRENCY: usize = 8;
+/// Objects of one kind in one page of a list.
+pub const LIST_PAGE: u32 = 250;
+
+/// One scrape of a pod or gateway.
+pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Scrapes at the same time.
+pub const SCRAPE_CONCURRENCY: usize = 32;
+/// Largest page of metrics.
+pub const SCRAPE_BYTES_MAX: usize = 4 << 20;
+/// A reading older than so many ticks is no reading.
+pub const SCRAPE_TICKS: i64 = 3;
+/// Gateways behind one name.
+pub const GATEWAYS_MAX: usize = 64;
+
+/// One call to the ledger.
+pub const LEDGER_TIMEOUT: Duration = Duration::from_secs(3);
+/// Largest answer of the ledger: every balance of every budget.
+pub const LEDGER_ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Budgets are sent again so often, changed or not: a ledger that lost them gets them back.
+pub const BUDGETS_EVERY: Millis = Millis::MINUTE;
+/// A settled sum older than this is not known.
+pub const SETTLED_FRESH: Millis = Millis(30_000);
+/// A restarted leader sends again what pods cost in so many past hours.
+pub const SPEND_BACKFILL_HOURS: i64 = 48;
+/// Entries of one spend report.
+pub const SPEND_ENTRIES_MAX: usize = 5_000;
+
+/// A tokenizer bundle; a vocabulary of 256k entries with merges is about 20 MB.
+pub const TOKENIZER_BYTES_MAX: usize = 64 << 20;
+/// Fetch of a tokenizer bundle.
+pub const TOKENIZER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Replicas that are named as sources of one tokenizer.
+pub const TOKENIZER_URLS_MAX: usize = 8;
+
+/// Longest wait of a gateway for a newer snapshot.
+pub const LONG_POLL: Duration = Duration::from_secs(25);
+/// Changes of endpoints are gathered for so long before the gateways hear of them.
+pub const PUBLISH_DEBOUNCE: Duration = Duration::from_millis(200);
+/// Open connections to one of our servers.
+pub const CONNECTIONS_MAX: usize = 256;
+/// Largest body that is taken: none of our endpoints reads one.
+pub const BODY_BYTES_MAX: usize = 1 << 10;
+/// Wakes that wait for the next tick.
+pub const WAKES_MAX: usize = 256;
+/// A wake counts as one waiting request for so long; the gateway repeats it while it holds the request.
+pub const WAKE_FRESH: Millis = Millis(15_000);
+
+/// Past needs kept per model: 30 minutes of 5-second ticks, thinned where the window is longer.
+pub const NEEDS_MAX: usize = 720;
+/// Needs are kept for so long at least where memory allows.
+pub const NEEDS_SPAN: Millis = Millis(24 * 3_600_000);
+/// Start-ups remembered per placement.
+pub const STARTUPS_MAX: usize = 20;
+/// Pods whose start-up has been counted.
+pub const SEEN_PODS_MAX: usize = 10_000;
+/// Past decisions kept per model.
+pub const DECISIONS_MAX: usize = 10;
+/// A placement that failed is tried again after so long.
+pub const FAILURE_BACKOFF: Millis = Millis(10 * 60_000);
+/// A pod without a node is a failure after so long: the cluster may be adding one.
+pub const UNSCHEDULABLE_AFTER: Millis = Millis(5 * 60_000);
+/// Restarts of an engine that count as failing.
+pub const RESTARTS_FAILING: i32 = 3;
+/// Start-up to assume where the class says nothing.
+pub const STARTUP_DEFAULT: Millis = Millis(60_000);
+
+/// Status figures are written at most so often while nothing else changes.
+pub const STATUS_EVERY: Millis = Millis(5 * 60_000);
+/// Longest note of an Event.
+pub const EVENT_NOTE_BYTES_MAX: usize = 1_000;
+
+/// Parents of a budget; a longer chain is a mistake.
+pub const BUDGET_DEPTH_MAX: usize = 8;
+/// API keys in one snapshot.
+pub const KEYS_MAX: usize = 20_000;
+
+/// A pod stays in service for so long after its deletion began, so that gateways stop sending to it first.
+pub const PRE_STOP_SECONDS: i64 = 8;
+/// A pod may take so long to finish its requests.
+pub const TERMINATION_SECONDS: i64 = 120;
+/// A replica may take so long to load its model before the kubelet restarts it.
+pub const STARTUP_PROBE_SECONDS: i32 = 30 * 60;
+/// Shutdown of servers and loops.
+pub const SHUTDOWN: Duration = Duration::from_secs(5);
+/// A window with so little left, in parts per thousand of its limit, is called spent: hardly a request fits.
+pub const BUDGET_LEFT_PER_MILLE: i128 = 20;
+/// Keys are read again so often.
+pub const KEYS_EVERY: Millis = Millis(15_000);
+/// Balances are read so often.
+pub const BALANCES_EVERY: Millis = Millis(5_000);
+/// Shortest time between two ticks, should gateways ring again and again.
+pub const TICK_MIN: Duration = Duration::from_millis(500);

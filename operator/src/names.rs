@@ -1,0 +1,54 @@
+//! Names that the cluster, the chart and the gateway rely on.
+
+use quartermaster_core::snapshot::Placement;
+
+/// Field manager of every apply, and reporting controller of every Event.
+pub const FIELD_MANAGER: &str = "quartermaster";
+/// Label: who made the object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Label: name of the ModelDeployment.
+pub const MODEL: &str = "quartermaster.dev/model";
+/// Label: name of the HardwareClass.
+pub const CLASS: &str = "quartermaster.dev/class";
+/// Label: devices of one replica.
+pub const DEVICES: &str = "quartermaster.dev/devices";
+/// Annotation of the pod template: the variant that its pods serve.
+pub const VARIANT: &str = "quartermaster.dev/variant";
+/// Annotation of the pod template: hash of serve.json, so that a change of it rolls the pods.
+pub const CONFIG_HASH: &str = "quartermaster.dev/config-hash";
+/// Annotation of the Deployment: generation of the ModelDeployment that it was built from.
+pub const GENERATION: &str = "quartermaster.dev/model-generation";
+/// Lease of the leader.
+pub const LEASE: &str = "quartermaster-operator";
+/// Secret with the salt of the key hashes.
+pub const SALT_SECRET: &str = "quartermaster-key-salt";
+/// Key in that Secret.
+pub const SALT_KEY: &str = "salt";
+/// The port of an inference pod.
+pub const POD_PORT: u16 = 8000;
+/// Container of the engine.
+pub const ENGINE_CONTAINER: &str = "engine";
+
+/// Selector of everything that we made.
+#[must_use]
+pub fn managed_selector() -> String {
+    format!("{MANAGED_BY}={FIELD_MANAGER}")
+}
+
+/// Selector of a model's pods, for the scale subresource.
+#[must_use]
+pub fn model_selector(model: &str) -> String {
+    format!("{},{MODEL}={model}", managed_selector())
+}
+
+/// Name of the Deployment and ConfigMap of one (model, class, devices).
+#[must_use]
+pub fn group_name(model: &str, placement: &Placement) -> String {
+    format!("{model}-{}-{}", placement.class, placement.devices)
+}
+
+/// `namespace/name`.
+#[must_use]
+pub fn key(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
+}

@@ -1,0 +1,187 @@
+//! Why a pod does not serve, out of its own status: one reason and one sentence.
+
+use crate::limits::RESTARTS_FAILING;
+use crate::{clock, names};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodCondition};
+use quartermaster_core::units::Millis;
+use quartermaster_crds::condition::Reason;
+use serde::{Deserialize, Serialize, Serializer};
+
+/// Why a pod does not serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// The condition's reason.
+    #[serde(serialize_with = "word")]
+    pub reason: Reason,
+    /// For people.
+    pub message: String,
+    /// Since when, where the pod says it.
+    pub since: Option<Millis>,
+}
+
+fn word<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(reason.as_str())
+}
+
+/// The last words of an engine or of the model's copier.
+#[derive(Debug, Deserialize)]
+struct LastWords {
+    reason: String,
+    message: String,
+}
+
+/// What went wrong with a pod; none when nothing did, or not for good.
+#[must_use]
+pub fn failure(pod: &Pod) -> Option<Failure> {
+    let status = pod.status.as_ref()?;
+    let copiers = status.init_container_statuses.as_deref().unwrap_or_default();
+    let engines = status.container_statuses.as_deref().unwrap_or_default();
+    let containers = || copiers.iter().chain(engines);
+    containers()
+        .find_map(image)
+        .or_else(|| containers().find_map(ended))
+        .or_else(|| unschedulable(status.conditions.as_deref().unwrap_or_default()))
+}
+
+/// An image that can't be had, or a container that can't be made of it.
+fn image(container: &ContainerStatus) -> Option<Failure> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let what = waiting.reason.as_deref()?;
+    let reason = match what {
+        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "RegistryUnavailable" => {
+            Reason::SourceUnavailable
+        }
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Reason::EngineFailing,
+        _ => return None,
+    };
+    let why = waiting.message.clone().unwrap_or_default();
+    let of = if container.name == names::ENGINE_CONTAINER { "the engine's image" } else { "the model's image" };
+    Some(Failure { reason, message: format!("{of} {}: {what}: {why}", container.image), since: None })
+}
+
+/// A container that ended and said why, or ended again and again.
+fn ended(container: &ContainerStatus) -> Option<Failure> {
+    let state = container.state.as_ref();
+    let last = container.last_state.as_ref();
+    let ended = state.and_then(|s| s.terminated.as_ref()).or_else(|| last.and_then(|s| s.terminated.as_ref()))?;
+    let serves = container.ready && state.is_some_and(|state| state.running.is_some());
+    if ended.exit_code == 0 || serves {
+        return None;
+    }
+    let since = ended.finished_at.as_ref().map(clock::millis);
+    if let Some((reason, message)) = last_words(ended) {
+        return Some(Failure { reason, message, since });
+    }
+    if ended.reason.as_deref() == Some("OOMKilled") {
+        let message = format!("container {} was killed: its memory does not suffice", container.name);
+        return Some(Failure { reason: Reason::ModelTooLarge, message, since });
+    }
+    (container.restart_count >= RESTARTS_FAILING).then(|| {
+        let (code, restarts) = (ended.exit_code, container.restart_count);
+        let words = ended.message.as_deref().unwrap_or("it said nothing").trim();
+        let message = format!("container {} ended {restarts} times, with code {code} at last: {words}", container.name);
+        Failure { reason: Reason::EngineFailing, message, since }
+    })
+}
+
+fn last_words(ended: &ContainerStateTerminated) -> Option<(Reason, String)> {
+    let words: LastWords = serde_json::from_str(ended.message.as_deref()?.trim()).ok()?;
+    let reason = match words.reason.as_str() {
+        "ModelTooLarge" => Reason::ModelTooLarge,
+        "CorruptModel" => Reason::ModelCorrupt,
+        "ModelNotFound" => Reason::SourceUnavailable,
+        _ => Reason::EngineFailing,
+    };
+    Some((reason, words.message))
+}
+
+fn unschedulable(conditions: &[PodCondition]) -> Option<Failure> {
+    let refused = |c: &&PodCondition| c.type_ == "PodScheduled" && c.status == "False";
+    let condition = conditions.iter().find(refused)?;
+    (condition.reason.as_deref() == Some("Unschedulable")).then(|| Failure {
+        reason: Reason::Unschedulable,
+        message: condition.message.clone().unwrap_or_else(|| "no node takes the pod".to_owned()),
+        since: condition.last_transition_time.as_ref().map(clock::millis),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn container(name: &str, rest: &Value) -> Value {
+        let mut status = json!({"name": name, "ready": false, "restartCount": 1, "image": "models/x:1", "imageID": ""});
+        for (key, value) in rest.as_object().unwrap() {
+            status[key] = value.clone();
+        }
+        status
+    }
+
+    fn of(status: Value) -> Option<(Reason, String)> {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "status": status})).unwrap();
+        failure(&pod).map(|failure| (failure.reason, failure.message))
+    }
+
+    #[test]
+    fn an_image_that_does_not_exist() {
+        let state = json!({"state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}});
+        let (reason, message) = of(json!({"initContainerStatuses": [container("model", &state)]})).unwrap();
+        assert_eq!(reason, Reason::SourceUnavailable);
+        assert_eq!(message, "the model's image models/x:1: ImagePullBackOff: not found");
+    }
+
+    #[test]
+    fn last_words_of_an_engine() {
+        for (word, want) in [
+            ("ModelTooLarge", Reason::ModelTooLarge),
+            ("CorruptModel", Reason::ModelCorrupt),
+            ("ModelNotFound", Reason::SourceUnavailable),
+            ("BadConfig", Reason::EngineFailing),
+        ] {
+            let said = json!({"reason": word, "message": "needs 300 MB, has 200 MB"}).to_string();
+            let state = json!({
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {"terminated": {"exitCode": 3, "message": said}},
+            });
+            let got = of(json!({"containerStatuses": [container("engine", &state)]}));
+            assert_eq!(got, Some((want, "needs 300 MB, has 200 MB".to_owned())), "{word}");
+        }
+    }
+
+    #[test]
+    fn one_crash_is_forgiven_and_three_are_not() {
+        let crash = |restarts| {
+            let state = json!({"restartCount": restarts, "lastState": {"terminated": {"exitCode": 139}}});
+            of(json!({"containerStatuses": [container("engine", &state)]}))
+        };
+        assert_eq!(crash(1), None);
+        assert_eq!(crash(3).unwrap().0, Reason::EngineFailing);
+    }
+
+    #[test]
+    fn a_container_that_serves_again_does_not_fail() {
+        let state = json!({
+            "ready": true, "restartCount": 5, "state": {"running": {}},
+            "lastState": {"terminated": {"exitCode": 1, "message": "{\"reason\":\"CorruptModel\",\"message\":\"x\"}"}},
+        });
+        assert_eq!(of(json!({"containerStatuses": [container("engine", &state)]})), None);
+    }
+
+    #[test]
+    fn killed_for_memory_is_too_large() {
+        let state = json!({"lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}});
+        let got = of(json!({"containerStatuses": [container("engine", &state)]}));
+        assert_eq!(got.unwrap().0, Reason::ModelTooLarge);
+    }
+
+    #[test]
+    fn a_pod_that_no_node_takes() {
+        let condition = json!({
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available",
+            "lastTransitionTime": "2026-11-22T10:00:01Z",
+        });
+        let got = of(json!({"conditions": [condition]})).unwrap();
+        assert_eq!(got, (Reason::Unschedulable, "0/1 nodes are available".to_owned()));
+    }
+}

@@ -1,0 +1,226 @@
+//! The cluster as watched. Synchronous: a watch calls [`Index::apply`] and [`Index::delete`], a tick takes a copy.
+
+use super::{GroupView, NodeView, PodView};
+use crate::names;
+use quartermaster_crds::v1alpha1::{CostPolicy, HardwareClass, ModelDeployment, TokenBudget};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Kind {
+    HardwareClass,
+    ModelDeployment,
+    TokenBudget,
+    CostPolicy,
+    Deployment,
+    Pod,
+    Node,
+}
+
+impl Kind {
+    /// Every kind; all must have been listed before anything is decided.
+    pub const ALL: [Self; 7] = [
+        Self::HardwareClass,
+        Self::ModelDeployment,
+        Self::TokenBudget,
+        Self::CostPolicy,
+        Self::Deployment,
+        Self::Pod,
+        Self::Node,
+    ];
+}
+
+/// One watched object.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Object {
+    HardwareClass(Arc<HardwareClass>),
+    ModelDeployment(Arc<ModelDeployment>),
+    TokenBudget(Arc<TokenBudget>),
+    CostPolicy(Arc<CostPolicy>),
+    Deployment(GroupView),
+    Pod(PodView),
+    Node(NodeView),
+    /// Of one of our kinds, but unreadable; why.
+    Invalid(String),
+}
+
+/// Everything watched, by `namespace/name` (or name, where there is no namespace).
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    /// Hardware classes.
+    pub classes: BTreeMap<String, Arc<HardwareClass>>,
+    /// Models.
+    pub models: BTreeMap<String, Arc<ModelDeployment>>,
+    /// Token budgets.
+    pub budgets: BTreeMap<String, Arc<TokenBudget>>,
+    /// Cost policies.
+    pub policies: BTreeMap<String, Arc<CostPolicy>>,
+    /// Deployments of ours.
+    pub groups: BTreeMap<String, GroupView>,
+    /// Pods of ours.
+    pub pods: BTreeMap<String, PodView>,
+    /// Nodes.
+    pub nodes: BTreeMap<String, NodeView>,
+    /// Objects that can't be read, and why. Nothing is done about them but to say so.
+    pub invalid: BTreeMap<(Kind, String), String>,
+    listing: BTreeMap<Kind, BTreeSet<String>>,
+    listed: BTreeSet<Kind>,
+}
+
+impl Index {
+    /// Whether every kind has been listed at least once.
+    #[must_use]
+    pub fn synced(&self) -> bool {
+        Kind::ALL.iter().all(|kind| self.listed.contains(kind))
+    }
+
+    /// A list of `kind` begins.
+    pub fn begin(&mut self, kind: Kind) {
+        self.listing.insert(kind, BTreeSet::new());
+    }
+
+    /// The list of `kind` is complete: what it did not name is gone.
+    pub fn done(&mut self, kind: Kind) {
+        let named = self.listing.remove(&kind).unwrap_or_default();
+        for key in self.keys(kind).into_iter().filter(|key| !named.contains(key)) {
+            self.delete(kind, &key);
+        }
+        self.listed.insert(kind);
+    }
+
+    /// An object is there, new or changed. Gives whether it matters to the gateways at once.
+    pub fn apply(&mut self, kind: Kind, key: String, object: Object) -> bool {
+        if let Some(listing) = self.listing.get_mut(&kind) {
+            listing.insert(key.clone());
+        }
+        self.invalid.remove(&(kind, key.clone()));
+        match object {
+            Object::HardwareClass(class) => drop(self.classes.insert(key, class)),
+            Object::ModelDeployment(model) => drop(self.models.insert(key, model)),
+            Object::TokenBudget(budget) => drop(self.budgets.insert(key, budget)),
+            Object::CostPolicy(policy) => drop(self.policies.insert(key, policy)),
+            Object::Deployment(group) => drop(self.groups.insert(key, group)),
+            Object::Node(node) => drop(self.nodes.insert(key, node)),
+            Object::Pod(pod) => {
+                let serving = |pod: &PodView| (pod.ready(), pod.deleting, pod.address());
+                let new = serving(&pod);
+                return self.pods.insert(key, pod).is_none_or(|old| serving(&old) != new);
+            }
+            Object::Invalid(why) => {
+                self.delete(kind, &key);
+                self.invalid.insert((kind, key), why);
+            }
+        }
+        false
+    }
+
+    /// An object is gone. Gives whether it matters to the gateways at once.
+    pub fn delete(&mut self, kind: Kind, key: &str) -> bool {
+        self.invalid.remove(&(kind, key.to_owned()));
+        match kind {
+            Kind::HardwareClass => drop(self.classes.remove(key)),
+            Kind::ModelDeployment => drop(self.models.remove(key)),
+            Kind::TokenBudget => drop(self.budgets.remove(key)),
+            Kind::CostPolicy => drop(self.policies.remove(key)),
+            Kind::Deployment => drop(self.groups.remove(key)),
+            Kind::Node => drop(self.nodes.remove(key)),
+            Kind::Pod => return self.pods.remove(key).is_some(),
+        }
+        false
+    }
+
+    /// Pods of a model.
+    pub fn pods_of<'a>(&'a self, namespace: &'a str, model: &'a str) -> impl Iterator<Item = &'a PodView> {
+        self.pods.values().filter(move |pod| pod.namespace == namespace && pod.model == model)
+    }
+
+    /// Deployments of a model.
+    pub fn groups_of<'a>(&'a self, namespace: &'a str, model: &'a str) -> impl Iterator<Item = &'a GroupView> {
+        self.groups.values().filter(move |group| group.namespace == namespace && group.model == model)
+    }
+
+    /// The Deployment of a (model, class, devices).
+    #[must_use]
+    pub fn group(&self, namespace: &str, name: &str) -> Option<&GroupView> {
+        self.groups.get(&names::key(namespace, name))
+    }
+
+    fn keys(&self, kind: Kind) -> Vec<String> {
+        let mut keys: Vec<String> = match kind {
+            Kind::HardwareClass => self.classes.keys().cloned().collect(),
+            Kind::ModelDeployment => self.models.keys().cloned().collect(),
+            Kind::TokenBudget => self.budgets.keys().cloned().collect(),
+            Kind::CostPolicy => self.policies.keys().cloned().collect(),
+            Kind::Deployment => self.groups.keys().cloned().collect(),
+            Kind::Pod => self.pods.keys().cloned().collect(),
+            Kind::Node => self.nodes.keys().cloned().collect(),
+        };
+        keys.extend(self.invalid.keys().filter(|(of, _)| *of == kind).map(|(_, key)| key.clone()));
+        keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{model, pod, ready_pod};
+    use super::*;
+
+    fn applied(index: &mut Index, name: &str) {
+        let object = Object::ModelDeployment(Arc::new(model("demo", name)));
+        index.apply(Kind::ModelDeployment, format!("demo/{name}"), object);
+    }
+
+    #[test]
+    fn synced_once_every_kind_is_listed() {
+        let mut index = Index::default();
+        for kind in Kind::ALL {
+            assert!(!index.synced());
+            index.begin(kind);
+            index.done(kind);
+        }
+        assert!(index.synced());
+    }
+
+    #[test]
+    fn a_new_list_forgets_what_it_does_not_name() {
+        let mut index = Index::default();
+        index.begin(Kind::ModelDeployment);
+        applied(&mut index, "a");
+        applied(&mut index, "b");
+        index.done(Kind::ModelDeployment);
+        index.begin(Kind::ModelDeployment);
+        applied(&mut index, "b");
+        assert_eq!(index.models.len(), 2, "nothing goes before the list is complete");
+        index.done(Kind::ModelDeployment);
+        assert_eq!(index.models.keys().collect::<Vec<_>>(), ["demo/b"]);
+    }
+
+    #[test]
+    fn an_unreadable_object_replaces_its_readable_self_and_comes_back() {
+        let mut index = Index::default();
+        applied(&mut index, "a");
+        index.apply(Kind::ModelDeployment, "demo/a".into(), Object::Invalid("missing field".into()));
+        assert!(index.models.is_empty());
+        assert_eq!(index.invalid.values().collect::<Vec<_>>(), ["missing field"]);
+        applied(&mut index, "a");
+        assert!(index.invalid.is_empty());
+        index.apply(Kind::ModelDeployment, "demo/a".into(), Object::Invalid("missing field".into()));
+        index.delete(Kind::ModelDeployment, "demo/a");
+        assert!(index.invalid.is_empty());
+    }
+
+    #[test]
+    fn gateways_hear_of_a_pod_when_its_service_changes() {
+        let mut index = Index::default();
+        let mut apply = |pod: PodView| index.apply(Kind::Pod, "demo/p".into(), Object::Pod(pod));
+        assert!(apply(pod("demo", "chat", "q4", "cpu", 1)));
+        assert!(!apply(pod("demo", "chat", "q4", "cpu", 1)));
+        let ready = ready_pod("demo", "chat", "q4", "cpu", 1);
+        assert!(apply(ready.clone()));
+        assert!(apply(PodView { deleting: true, ..ready }));
+        assert!(index.delete(Kind::Pod, "demo/p"));
+    }
+}

@@ -1,0 +1,235 @@
+use super::super::fixtures::{class, gpu_class, group, model, placement, pod, policy, ready_pod};
+use super::super::{Kind, Object, Settled};
+use super::*;
+use crate::state::Failure;
+use crate::telemetry::{GatewayModel, GatewayReading, PodReading};
+use quartermaster_core::plan::{Reason, decide};
+use quartermaster_core::units::Tokens;
+use std::sync::Arc;
+
+const NOW: Millis = Millis(1_795_340_000_000);
+
+struct World {
+    index: Index,
+    memory: Memory,
+    readings: Readings,
+    settings: Settings,
+}
+
+impl World {
+    /// A model with one ready replica of q8, an idle gateway, a policy of 1 USD an hour of which 0.25 are settled.
+    fn new() -> Self {
+        let mut index = Index::default();
+        for class in [class("cpu-standard"), class("cpu-small"), gpu_class("h200")] {
+            index.apply(Kind::HardwareClass, class.name_any(), Object::HardwareClass(Arc::new(class)));
+        }
+        index.apply(
+            Kind::ModelDeployment,
+            "demo/chat".into(),
+            Object::ModelDeployment(Arc::new(model("demo", "chat"))),
+        );
+        index.apply(
+            Kind::CostPolicy,
+            "demo/cap".into(),
+            Object::CostPolicy(Arc::new(policy("demo", "cap", "Namespace", "1"))),
+        );
+        let mut world = Self { index, memory: Memory::default(), readings: Readings::default(), settings: settings() };
+        world.put_group(group("demo", "chat", "q8", "cpu-standard", 1));
+        world.put_pod(ready_pod("demo", "chat", "q8", "cpu-standard", 1));
+        world.readings.gateways_expected = true;
+        let said = GatewayModel { waiting: 1, tokens_in_flight: Tokens(300) };
+        let reading = GatewayReading { at: NOW, models: [("demo/chat".to_owned(), said)].into() };
+        world.readings.gateways.insert("10.0.0.9:9090".into(), reading);
+        world.settle("demo", NanoUsd(250_000_000));
+        world
+    }
+
+    fn put_group(&mut self, group: GroupView) {
+        self.index.apply(Kind::Deployment, format!("{}/{}", group.namespace, group.name), Object::Deployment(group));
+    }
+
+    fn put_pod(&mut self, pod: PodView) {
+        if pod.ready() {
+            let reading = PodReading { at: NOW, running: 2, waiting: 0, slots: Some(4), tokens_per_second: Some(40.0) };
+            self.readings.pods.insert(pod.uid.clone(), reading);
+        }
+        self.index.apply(Kind::Pod, format!("{}/{}", pod.namespace, pod.name), Object::Pod(pod));
+    }
+
+    fn settle(&mut self, namespace: &str, amount: NanoUsd) {
+        let start = Millis(NOW.0.div_euclid(3_600_000) * 3_600_000);
+        self.memory.settled.insert((Some(namespace.into()), start), Settled { amount, at: NOW });
+    }
+
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs {
+            index: &self.index,
+            memory: &self.memory,
+            readings: &self.readings,
+            settings: &self.settings,
+            namespace: "quartermaster-system",
+            fresh_for: Millis(15_000),
+            now: NOW,
+        }
+    }
+
+    fn build(&self) -> Seen {
+        build(&self.inputs())
+    }
+}
+
+fn settings() -> Settings {
+    Settings { inference_image: "example/inference-pod:1".into(), pull_policy: "IfNotPresent".into() }
+}
+
+#[test]
+fn a_snapshot() {
+    let mut world = World::new();
+    let readings = world.readings.clone();
+    world.memory.measure(world.index.pods.values(), &readings);
+    insta::assert_json_snapshot!("snapshot", world.build().snapshot);
+}
+
+#[test]
+fn the_same_inputs_give_the_same_snapshot() {
+    assert_eq!(World::new().build(), World::new().build());
+}
+
+#[test]
+fn a_silent_replica_or_gateway_is_blindness_and_holds() {
+    for silence in [
+        (|world: &mut World| world.readings.pods.clear()) as fn(&mut World),
+        |world| world.readings.gateways.clear(),
+        |world| world.readings.gateways.get_mut("10.0.0.9:9090").unwrap().at = Millis(NOW.0 - 15_001),
+    ] {
+        let mut world = World::new();
+        silence(&mut world);
+        let seen = world.build();
+        assert_eq!(seen.snapshot.models["demo/chat"].load, None);
+        assert!(seen.blind.contains_key("demo/chat"));
+        let plan = decide(&seen.snapshot);
+        assert!(matches!(plan.models["demo/chat"].reason, Reason::SignalsBlind { .. }));
+        assert_eq!(plan.models["demo/chat"].groups[0].replicas, 1);
+    }
+}
+
+#[test]
+fn a_ceiling_whose_spend_is_not_known_lets_nothing_new_start() {
+    let mut world = World::new();
+    world.memory.settled.clear();
+    world.memory.ledger_failed = Some("reading spend at the ledger http://ledger: refused".into());
+    let seen = world.build();
+    assert!(seen.snapshot.ceilings.is_empty(), "an unknown sum is not zero");
+    let model = &seen.snapshot.models["demo/chat"];
+    assert_eq!(model.load, None);
+    assert!(model.blind_because.as_deref().unwrap().contains("http://ledger"));
+    assert!(seen.unknown.contains_key("demo/cap"));
+}
+
+#[test]
+fn an_observing_policy_without_figures_holds_nobody() {
+    let mut world = World::new();
+    world.memory.settled.clear();
+    let mut watch = policy("demo", "cap", "Namespace", "1");
+    watch.spec.mode = Mode::Observe;
+    world.index.apply(Kind::CostPolicy, "demo/cap".into(), Object::CostPolicy(Arc::new(watch)));
+    assert!(world.build().snapshot.models["demo/chat"].load.is_some());
+}
+
+#[test]
+fn scope_cluster_is_obeyed_in_the_own_namespace_only() {
+    let mut world = World::new();
+    let start = Millis(NOW.0.div_euclid(3_600_000) * 3_600_000);
+    world.memory.settled.insert((None, start), Settled { amount: NanoUsd(5), at: NOW });
+    for (namespace, count) in [("demo", 1), ("quartermaster-system", 2)] {
+        let wide = policy(namespace, "wide", "Cluster", "1");
+        let key = format!("{namespace}/wide");
+        world.index.apply(Kind::CostPolicy, key.clone(), Object::CostPolicy(Arc::new(wide)));
+        assert_eq!(world.build().snapshot.ceilings.len(), count, "{namespace}");
+        world.index.delete(Kind::CostPolicy, &key);
+    }
+}
+
+#[test]
+fn a_wake_counts_as_one_waiting_request_even_without_gateway_figures() {
+    let mut world = World::new();
+    world.index.delete(Kind::Pod, "demo/chat-cpu-standard-1-x");
+    world.readings.gateways.clear();
+    world.memory.wakes.insert("demo/chat".into(), Millis(NOW.0 - 1_000));
+    assert_eq!(world.build().snapshot.models["demo/chat"].load.unwrap().waiting, 1);
+    world.memory.wakes.insert("demo/chat".into(), Millis(NOW.0 - limits::WAKE_FRESH.0 - 1));
+    assert_eq!(world.build().snapshot.models["demo/chat"].load, None);
+}
+
+#[test]
+fn old_pods_of_a_rolling_variant_are_not_ready_with_the_new_one() {
+    let mut world = World::new();
+    world.put_group(group("demo", "chat", "q4", "cpu-standard", 2));
+    let seen = world.build();
+    let group = &seen.snapshot.models["demo/chat"].groups[0];
+    assert_eq!((group.wanted, group.ready, group.pending), (2, 0, 2));
+}
+
+fn failing(world: &World, variant: &str) -> PodView {
+    let object = &world.index.models["demo/chat"];
+    let on = placement(variant, "cpu-standard", 1);
+    let class = &world.index.classes["cpu-standard"];
+    let hash = config_hash(&Shape { model: object, class, placement: &on, settings: &world.settings }).unwrap();
+    let reason = quartermaster_crds::condition::Reason::ModelCorrupt;
+    let failure = Failure { reason, message: "no GGUF".into(), since: None };
+    PodView {
+        config_hash: hash,
+        failure: Some(failure),
+        uid: "bad".into(),
+        ..pod("demo", "chat", variant, "cpu-standard", 1)
+    }
+}
+
+fn verdict(world: &World) -> Option<String> {
+    world.build().snapshot.models["demo/chat"].candidates[0].unusable.clone()
+}
+
+#[test]
+fn a_failing_pod_makes_its_candidate_unusable_for_a_while() {
+    let mut world = World::new();
+    world.index.delete(Kind::Pod, "demo/chat-cpu-standard-1-x");
+    let bad = failing(&world, "q8");
+    world.put_pod(bad.clone());
+    let mut memory = Memory::default();
+    note_failures(&world.index, &world.settings, NOW, &mut memory);
+    world.memory.models = memory.models;
+    assert_eq!(verdict(&world).as_deref(), Some("ModelCorrupt: no GGUF"));
+    let mut changed = model("demo", "chat");
+    changed.metadata.generation = Some(2);
+    world.index.apply(Kind::ModelDeployment, "demo/chat".into(), Object::ModelDeployment(Arc::new(changed)));
+    assert_eq!(verdict(&world), None, "a new spec is tried");
+}
+
+#[test]
+fn a_failure_is_not_held_against_a_placement_that_serves_or_that_changed() {
+    let mut world = World::new();
+    let bad = PodView { name: "bad".into(), ..failing(&world, "q8") };
+    world.put_pod(bad.clone());
+    let mut memory = Memory::default();
+    note_failures(&world.index, &world.settings, NOW, &mut memory);
+    assert!(memory.models.is_empty(), "another pod of the placement serves");
+    world.index.delete(Kind::Pod, "demo/chat-cpu-standard-1-x");
+    world.put_pod(PodView { config_hash: "older".into(), ..bad });
+    note_failures(&world.index, &world.settings, NOW, &mut memory);
+    assert!(memory.models.is_empty(), "what failed is no longer what would run");
+}
+
+#[test]
+fn what_is_not_implemented_is_unusable_and_says_so() {
+    let mut world = World::new();
+    let mut object = model("demo", "chat");
+    object.spec.variants[0].source = "hf://org/model".into();
+    world.index.apply(Kind::ModelDeployment, "demo/chat".into(), Object::ModelDeployment(Arc::new(object)));
+    assert!(verdict(&world).unwrap().contains("spec.variants[q8].source hf://org/model"));
+    world.index.delete(Kind::HardwareClass, "cpu-small");
+    let seen = world.build();
+    assert_eq!(seen.snapshot.models["demo/chat"].candidates[1].unusable, None);
+    let plan = decide(&seen.snapshot);
+    let sentence = plan.models["demo/chat"].considered[1].verdict.to_string();
+    assert_eq!(sentence, "there is no HardwareClass cpu-small");
+}

@@ -1,0 +1,287 @@
+//! Status of a TokenBudget. Pure.
+
+use super::{Conditions, Draft, not_implemented, whole};
+use crate::actuate::Note;
+use crate::budgets::Fault;
+use crate::keys::Keys;
+use crate::{clock, limits};
+use k8s_openapi::jiff::Timestamp;
+use quartermaster_core::units::{Millis, NanoUsd};
+use quartermaster_core::wire::ledger::Balance as Row;
+use quartermaster_crds::condition::{ConditionType, Reason, Status};
+use quartermaster_crds::v1alpha1::TokenBudget;
+use quartermaster_crds::v1alpha1::token_budget::{TightestWindow, TokenBudgetStatus, WindowAmount, WindowStatus};
+use quartermaster_crds::{Balance, Money};
+use std::collections::BTreeMap;
+
+/// Everything that the status of one budget is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// `namespace/name`.
+    pub id: &'a str,
+    /// The object.
+    pub object: &'a TokenBudget,
+    /// Keys of all budgets; none while they could not be read.
+    pub keys: Option<&'a Keys>,
+    /// What is wrong with budgets.
+    pub faults: &'a BTreeMap<String, Fault>,
+    /// The ledger's rows; none while it does not answer.
+    pub balances: Option<&'a [Row]>,
+    /// Why it does not.
+    pub ledger_failed: Option<&'a str>,
+    /// Now.
+    pub now: Millis,
+}
+
+/// The status, and what to tell.
+#[must_use]
+pub fn status(facts: &Facts<'_>) -> (TokenBudgetStatus, Vec<Note>) {
+    let old = facts.object.status.clone().unwrap_or_default();
+    let rows: Option<Vec<&Row>> = facts.balances.map(|rows| in_order(facts, rows));
+    let windows = match &rows {
+        Some(rows) => rows.iter().map(|row| window(row)).collect(),
+        // What was last known stays; the condition says that it is old.
+        None => old.windows.clone(),
+    };
+    let mut list = Conditions::new(&old.conditions, facts.object.metadata.generation, facts.now);
+    conditions(facts, rows.as_deref(), &mut list);
+    let (conditions, notes) = list.finish(&[ConditionType::Stalled, ConditionType::WithinBudget], "Account");
+    let found = facts.keys.and_then(|keys| keys.found.get(facts.id)).map(Vec::len);
+    let status = TokenBudgetStatus {
+        observed_generation: facts.object.metadata.generation,
+        conditions,
+        keys: found.map(whole).or(old.keys),
+        tightest: rows.as_ref().map_or(old.tightest, |rows| tightest(rows)),
+        windows,
+        burn_rate_tokens_per_hour: None,
+        exhausted_at: None,
+    };
+    (status, notes)
+}
+
+/// The draft of the status.
+pub fn draft(facts: &Facts<'_>) -> serde_json::Result<Draft> {
+    let (status, notes) = status(facts);
+    Draft::new(facts.object, facts.object.status.as_ref(), &status, notes)
+}
+
+/// The ledger's rows of this budget, in the order of the spec.
+fn in_order<'a>(facts: &Facts<'_>, rows: &'a [Row]) -> Vec<&'a Row> {
+    let of = |name: &str| rows.iter().find(|row| row.budget == facts.id && row.window == name);
+    facts.object.spec.windows.iter().filter_map(|window| of(&window.name)).collect()
+}
+
+fn conditions(facts: &Facts<'_>, rows: Option<&[&Row]>, list: &mut Conditions) {
+    let fault = fault(facts);
+    match &fault {
+        Some((reason, message)) => list.set(ConditionType::Ready, Status::False, *reason, message),
+        None => list.set(ConditionType::Ready, Status::True, Reason::InForce, "requests are charged"),
+    }
+    // A Secret may yet appear; a circle of parents goes by a person's hand only.
+    let waits = |reason: &Reason| matches!(reason, Reason::SecretNotFound | Reason::ParentNotFound);
+    let waiting = fault.clone().filter(|(reason, _)| waits(reason));
+    list.fault(ConditionType::Reconciling, waiting, Reason::AsExpected);
+    let stuck = fault.filter(|(reason, _)| !waits(reason));
+    let stuck = stuck.or_else(|| not_implemented(&facts.object.spec.not_implemented()));
+    list.fault(ConditionType::Stalled, stuck, Reason::AsExpected);
+    within(facts, rows, list);
+}
+
+fn within(facts: &Facts<'_>, rows: Option<&[&Row]>, list: &mut Conditions) {
+    let Some(rows) = rows.filter(|rows| !rows.is_empty()) else {
+        let why = facts.ledger_failed.unwrap_or("the ledger does not know the budget yet");
+        return list.set(ConditionType::WithinBudget, Status::Unknown, Reason::SignalsMissing, why);
+    };
+    match rows.iter().find(|row| spent(row)) {
+        Some(row) => {
+            let until = row.resets_at.and_then(utc).map(|at| format!(" until {at}")).unwrap_or_default();
+            let message = format!(
+                "window {} is spent: {} of {}; requests are refused{until}",
+                row.window,
+                settled(row),
+                limit(row)
+            );
+            list.set(ConditionType::WithinBudget, Status::False, Reason::BudgetExhausted, &message);
+        }
+        None => {
+            list.set(ConditionType::WithinBudget, Status::True, Reason::BudgetLeft, "every window has something left")
+        }
+    }
+}
+
+fn fault(facts: &Facts<'_>) -> Option<(Reason, String)> {
+    if let Some(fault) = facts.faults.get(facts.id) {
+        return Some((fault.reason, fault.message.clone()));
+    }
+    let keys = facts.keys?;
+    if let Some(missing) = keys.missing.get(facts.id) {
+        return Some((Reason::SecretNotFound, missing.join("; ")));
+    }
+    let owners = keys.owners();
+    let shared = keys.found.get(facts.id)?.iter().find_map(|key| {
+        let others = owners.get(key.hash.as_str())?;
+        (others.len() > 1).then(|| {
+            let all: Vec<&str> = others.iter().copied().collect();
+            format!(
+                "the key in Secret {} belongs to several budgets ({}); it is accepted by none",
+                key.subject,
+                all.join(", ")
+            )
+        })
+    });
+    shared.map(|message| (Reason::SubjectConflict, message))
+}
+
+fn window(row: &Row) -> WindowStatus {
+    let count = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
+    let tokens = row.limit_tokens.map(|limit| {
+        let (limit, settled, held) = (count(limit.0), count(row.settled.tokens.0), count(row.held.tokens.0));
+        (limit, settled, held, limit.saturating_sub(settled).saturating_sub(held))
+    });
+    let money = |amount: NanoUsd| Money::from_nanos(amount.0);
+    WindowStatus {
+        name: row.window.clone(),
+        limit: tokens.map(|tokens| tokens.0),
+        settled: tokens.map(|tokens| tokens.1),
+        held: tokens.map(|tokens| tokens.2),
+        free: tokens.map(|tokens| tokens.3),
+        amount: row.limit_nano_usd.map(|limit| WindowAmount {
+            limit: money(limit),
+            settled: money(row.settled.nano_usd),
+            held: money(row.held.nano_usd),
+            free: Balance::from_nanos(limit.saturating_sub(row.settled.nano_usd).saturating_sub(row.held.nano_usd).0),
+        }),
+        // The start of a rolling window moves with every look; only a calendar's stands still.
+        window_start: row.resets_at.map(|_| clock::time(row.start)),
+        resets_at: row.resets_at.map(clock::time),
+    }
+}
+
+/// Used parts per thousand of a row, by the tighter of its limits.
+fn used(row: &Row) -> i128 {
+    let share = |used: i128, limit: i128| if limit <= 0 { 1_000 } else { used * 1_000 / limit };
+    let tokens = row.limit_tokens.map(|limit| share(row.settled.tokens.0.into(), limit.0.into()));
+    let money = row.limit_nano_usd.map(|limit| share(row.settled.nano_usd.0.into(), limit.0.into()));
+    tokens.into_iter().chain(money).max().unwrap_or(0)
+}
+
+/// So little is left that hardly a request fits.
+fn spent(row: &Row) -> bool {
+    used(row) >= 1_000 - limits::BUDGET_LEFT_PER_MILLE
+}
+
+fn settled(row: &Row) -> String {
+    row.limit_tokens.map_or_else(|| format!("${}", row.settled.nano_usd), |_| row.settled.tokens.to_string())
+}
+
+fn limit(row: &Row) -> String {
+    let money = || row.limit_nano_usd.map(|limit| format!("${limit}"));
+    row.limit_tokens.map(|limit| limit.to_string()).or_else(money).unwrap_or_default()
+}
+
+fn tightest(rows: &[&Row]) -> Option<TightestWindow> {
+    // The first of equals, as the spec orders them.
+    let row = rows.iter().rev().max_by_key(|row| used(row))?;
+    let held = row.limit_tokens.map_or_else(|| format!("${}", row.held.nano_usd), |_| row.held.tokens.to_string());
+    Some(TightestWindow {
+        window: row.window.clone(),
+        settled: settled(row),
+        limit: limit(row),
+        held,
+        resets_at: row.resets_at.and_then(utc),
+    })
+}
+
+fn utc(at: Millis) -> Option<String> {
+    Timestamp::from_millisecond(at.0).ok().map(|at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::Found;
+    use crate::state::fixtures::budget;
+    use quartermaster_core::units::Tokens;
+    use quartermaster_core::wire::ledger::Amount;
+    use quartermaster_crds::condition::get;
+
+    fn row(settled: u64) -> Row {
+        Row {
+            budget: "demo/leaf".into(),
+            window: "hourly".into(),
+            start: Millis(3_600_000),
+            resets_at: Some(Millis(7_200_000)),
+            limit_tokens: Some(Tokens(1000)),
+            limit_nano_usd: None,
+            settled: Amount { tokens: Tokens(settled), nano_usd: NanoUsd::ZERO },
+            held: Amount { tokens: Tokens(40), nano_usd: NanoUsd::ZERO },
+        }
+    }
+
+    fn of(keys: &Keys, rows: Option<&[Row]>) -> (TokenBudgetStatus, Vec<Note>) {
+        let object = budget("demo", "leaf", "team-key", None);
+        let faults = BTreeMap::new();
+        status(&Facts {
+            id: "demo/leaf",
+            object: &object,
+            keys: Some(keys),
+            faults: &faults,
+            balances: rows,
+            ledger_failed: Some("the ledger is away"),
+            now: Millis(4_000_000),
+        })
+    }
+
+    fn keys(owners: &[&str]) -> Keys {
+        let found = || vec![Found { hash: "h".into(), subject: "demo/team-key".into() }];
+        Keys { found: owners.iter().map(|owner| ((*owner).to_owned(), found())).collect(), ..Keys::default() }
+    }
+
+    fn reason(status: &TokenBudgetStatus, kind: ConditionType) -> (String, String) {
+        let condition = get(&status.conditions, kind).unwrap();
+        (condition.status.clone(), condition.reason.clone())
+    }
+
+    #[test]
+    fn a_budget_with_something_left() {
+        let (status, notes) = of(&keys(&["demo/leaf"]), Some(&[row(300)]));
+        let window = &status.windows[0];
+        assert_eq!(
+            (window.limit, window.settled, window.held, window.free),
+            (Some(1000), Some(300), Some(40), Some(660))
+        );
+        assert_eq!(reason(&status, ConditionType::WithinBudget), ("True".into(), "BudgetLeft".into()));
+        assert_eq!(reason(&status, ConditionType::Ready), ("True".into(), "InForce".into()));
+        let tightest = status.tightest.unwrap();
+        assert_eq!((tightest.settled.as_str(), tightest.limit.as_str()), ("300", "1000"));
+        assert_eq!(tightest.resets_at.as_deref(), Some("1970-01-01 02:00:00Z"));
+        assert_eq!(status.keys, Some(1));
+        assert!(notes.is_empty());
+    }
+
+    #[test]
+    fn a_spent_budget_says_until_when() {
+        let (status, notes) = of(&keys(&["demo/leaf"]), Some(&[row(985)]));
+        assert_eq!(reason(&status, ConditionType::WithinBudget), ("False".into(), "BudgetExhausted".into()));
+        assert!(
+            notes[0].warning && notes[0].message.contains("985 of 1000; requests are refused until 1970-01-01 02:00")
+        );
+    }
+
+    #[test]
+    fn a_silent_ledger_is_unknown_not_zero() {
+        let (status, _) = of(&keys(&["demo/leaf"]), None);
+        assert_eq!(reason(&status, ConditionType::WithinBudget), ("Unknown".into(), "SignalsMissing".into()));
+        assert!(status.windows.is_empty());
+    }
+
+    #[test]
+    fn missing_and_shared_keys_are_named() {
+        let missing = [("demo/leaf".to_owned(), vec!["there is no Secret demo/team-key".to_owned()])].into();
+        let (status, _) = of(&Keys { missing, ..Keys::default() }, Some(&[row(0)]));
+        assert_eq!(reason(&status, ConditionType::Ready), ("False".into(), "SecretNotFound".into()));
+        assert_eq!(reason(&status, ConditionType::Stalled).0, "False", "a Secret may yet appear");
+        let (status, _) = of(&keys(&["demo/leaf", "demo/other"]), Some(&[row(0)]));
+        assert_eq!(reason(&status, ConditionType::Stalled), ("True".into(), "SubjectConflict".into()));
+    }
+}
