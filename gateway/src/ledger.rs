@@ -110,7 +110,11 @@ impl Ledger {
         }
         let said: String = String::from_utf8_lossy(&answer.body).chars().take(300).collect();
         match answer.status {
-            status @ (StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY) => {
+            // A conflict: the attempt has ended there already, otherwise. The ledger's own record stands.
+            status @ (StatusCode::BAD_REQUEST
+            | StatusCode::CONFLICT
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNPROCESSABLE_ENTITY) => {
                 Err(LedgerError::Refused { operation, attempt: attempt.to_owned(), status, body: said })
             }
             status => {

@@ -37,16 +37,21 @@ async fn a_refused_connection_is_tried_elsewhere() {
 #[tokio::test]
 async fn a_variant_switch_loses_no_request() {
     let (old, new) = (nobody().await, Engine::answering(2).await);
-    let world = World::new(&[old]).await;
-    let (reply, ()) = tokio::join!(world.chat(json!({})), async {
-        // The request has met only the old replica, which is gone, when the new one comes up.
-        common::eventually("reserved", || !world.ledger.accounts.lock().unwrap().reserved.is_empty()).await;
-        world.operator.change(|snapshot| {
-            let route = snapshot.models.get_mut("demo/chat").unwrap();
-            route.endpoints = vec![common::endpoint(new.address)];
-        });
+    let mut world = World::peers(&[old], 1000).await;
+    world.operator.change(|snapshot| {
+        snapshot.models.get_mut("demo/chat").unwrap().tokenizer = common::tokenizer(&[new.address]);
     });
-    assert_eq!(reply.status, 503, "no tokenizer was ever fetched");
+    world.start().await;
+    let switch = async {
+        // The request has met only the old replica, which is gone already, when the new one comes up.
+        let retries = r#"quartermaster_gateway_upstream_retries_total{reason="connect"}"#;
+        while world.metric(retries).await.is_none_or(|retries| retries < 2.0) {}
+        world.operator.change(|snapshot| {
+            snapshot.models.get_mut("demo/chat").unwrap().endpoints = vec![common::endpoint(new.address)];
+        });
+    };
+    let (reply, ()) = tokio::join!(world.chat(json!({})), switch);
+    assert_eq!((reply.status, new.calls()), (200, 1));
 }
 
 #[tokio::test]
@@ -215,7 +220,7 @@ struct Process {
 }
 
 impl Process {
-    fn start(world: &World) -> Self {
+    async fn start(world: &World) -> Self {
         let args = &world.args;
         let mut child = Command::new(env!("CARGO_BIN_EXE_quartermaster-gateway"))
             .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
@@ -228,17 +233,20 @@ impl Process {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut public = None;
-        for line in lines.map_while(Result::ok) {
-            let log: Value = serde_json::from_str(&line).unwrap();
-            if log["message"] == "the gateway listens" {
-                public = Some(log["public"].as_str().unwrap().parse().unwrap());
+        let (tell, told) = std::sync::mpsc::channel();
+        // Reads to the end, so that the process never meets a closed pipe.
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let log: Value = serde_json::from_str(&line).unwrap();
+                if log["message"] == "the gateway listens" {
+                    let address = |name: &str| log[name].as_str().unwrap().parse::<SocketAddr>().unwrap();
+                    tell.send((address("public"), address("admin"))).unwrap();
+                }
             }
-            if log["message"] == "new snapshot" {
-                break;
-            }
-        }
-        Self { child, public: public.expect("the gateway says where it listens") }
+        });
+        let (public, admin) = told.recv().expect("the gateway says where it listens");
+        while world.get(admin, "/readyz").await.0 != 200 {}
+        Self { child, public }
     }
 }
 
@@ -258,7 +266,7 @@ async fn what_a_killed_gateway_held_is_settled_in_full_by_the_next_one() {
     })
     .await;
     let world = World::peers(&[engine.address], 1000).await;
-    let process = Process::start(&world);
+    let process = Process::start(&world).await;
     let uri = format!("http://{}/v1/chat/completions", process.public);
     let body = common::chat(json!({"stream": true, "max_tokens": 7})).to_string();
     let request = http::Request::post(uri).header("authorization", format!("Bearer {}", common::KEY));
@@ -268,7 +276,7 @@ async fn what_a_killed_gateway_held_is_settled_in_full_by_the_next_one() {
     drop(process);
     assert!(world.ledger.accounts.lock().unwrap().settled.is_empty());
     for _ in 0..2 {
-        let _next = Process::start(&world);
+        let _next = Process::start(&world).await;
         let settled = || world.ledger.accounts.lock().unwrap().settled.len() == 1;
         common::eventually("settled by the next one", settled).await;
         let accounts = world.ledger.accounts.lock().unwrap();

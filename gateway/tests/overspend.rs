@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 async fn obedient() -> std::sync::Arc<Engine> {
     Engine::start(|_, body| {
         let max = body["max_tokens"].as_u64().unwrap();
-        let word = |n: u64| {
+        let word = move |n: u64| {
             let finish = if n == max { json!("length") } else { json!(null) };
             format!("data: {}\n\n", json!({"choices": [{"delta": {"content": "w "}, "finish_reason": finish}]}))
         };
