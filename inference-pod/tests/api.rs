@@ -1,4 +1,5 @@
 //! The API over real sockets, with an engine that answers as it is told.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::as_conversions, reason = "tests")]
 
 mod support;
 

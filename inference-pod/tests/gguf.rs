@@ -1,4 +1,5 @@
 //! The reader of model files: a whole one is read, a broken one is refused and never believed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::as_conversions, reason = "tests")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The static copier, built as xtask builds it (but for the static link).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::as_conversions, reason = "tests")]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

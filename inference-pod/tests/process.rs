@@ -1,4 +1,5 @@
 //! The binary with llama.cpp on a tiny model: serving, refusing, draining.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::as_conversions, reason = "tests")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The bundle counts as llama.cpp counts: Hugging Face's tokenizers, built from it, against the engine's own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::as_conversions, reason = "tests")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! Shared by the tests: a tiny model file, and a server on loopback.
-#![allow(dead_code, missing_docs, unreachable_pub, clippy::as_conversions)]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test crate uses a part of it")]
 
 pub mod gguf;
 pub mod process;
