@@ -58,7 +58,7 @@ fn engine(shape: &Shape<'_>, resources: ResourceRequirements) -> Container {
     let sleep = SleepAction { seconds: limits::PRE_STOP_SECONDS };
     Container {
         ports: Some(vec![port]),
-        args: Some(vec!["--config".to_owned(), format!("{CONFIG}/{}", config::SERVE_JSON)]),
+        args: Some(vec!["serve".to_owned(), "--config".to_owned(), format!("{CONFIG}/{}", config::SERVE_JSON)]),
         volume_mounts: Some(vec![
             read_only("config", CONFIG),
             read_only("models", config::MODELS),
