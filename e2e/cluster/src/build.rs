@@ -114,15 +114,18 @@ impl Module {
         if binary.exists() {
             return Ok(());
         }
-        let work =
-            tempfile::Builder::new().prefix(".build-").tempdir_in(&cache).context("making a folder to build in")?;
+        // One folder for each module: what a killed build left goes when the next one begins.
+        let work = cache.join(format!(".build-{}", self.name));
+        fs::remove_dir_all(&work).ok();
+        fs::create_dir_all(&work).with_context(|| format!("making {}", work.display()))?;
         for (file, content) in self.files {
-            fs::write(work.path().join(file), content)?;
+            fs::write(work.join(file), content)?;
         }
-        compile(self, work.path())?;
+        compile(self, &work)?;
         fs::create_dir_all(self.folder()?)?;
-        fs::rename(work.path().join("out").join(self.name), &binary)
-            .with_context(|| format!("moving {} into the cache", self.name))
+        fs::rename(work.join("out").join(self.name), &binary)
+            .with_context(|| format!("moving {} into the cache", self.name))?;
+        fs::remove_dir_all(&work).with_context(|| format!("removing {}", work.display()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Up and down. `up` completes whatever is there, so a killed run is simply run again; `down` needs no record of what ran.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -132,12 +132,19 @@ async fn complete(cluster: &Cluster, options: &Options) -> Result<()> {
     wait_for(cluster, "DNS", NODE_READY, &Component::ALWAYS, || dns_ready(cluster.slot)).await?;
     if let Some(nodes) = &options.kwok {
         add_kwok_nodes(cluster, client, nodes).await?;
+    } else if stages_path(cluster).exists() {
+        // An earlier call asked for nodes, which are still there.
+        begin(cluster, Component::Kwok)?;
     }
     Ok(())
 }
 
+fn stages_path(cluster: &Cluster) -> PathBuf {
+    cluster.layout.config().join("kwok-stages.yaml")
+}
+
 async fn add_kwok_nodes(cluster: &Cluster, client: kube::Client, nodes: &KwokNodes) -> Result<()> {
-    write_atomically(&cluster.layout.config().join("kwok-stages.yaml"), STAGES.as_bytes(), 0o644)?;
+    write_atomically(&stages_path(cluster), STAGES.as_bytes(), 0o644)?;
     begin(cluster, Component::Kwok)?;
     nodes.create(client.clone()).await?;
     let all_ready = || async { Ok(KwokNodes::ready(client.clone()).await? >= nodes.count) };

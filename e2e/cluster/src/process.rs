@@ -44,7 +44,7 @@ pub(crate) fn namespace(pid: i32, kind: &str) -> Option<String> {
 /// Whether the process is the first of an inner pid namespace.
 pub(crate) fn is_inner_init(pid: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status_field(&status, "NSpid:").is_some_and(|pids| is_init_in(pids))
+    status_field(&status, "NSpid:").is_some_and(is_init_in)
 }
 
 /// Whether the process still runs. One that is ending runs until the kernel has ended all that it must take along.

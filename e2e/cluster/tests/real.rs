@@ -1,6 +1,8 @@
 //! The harness against itself: real pods behind a real Service, components that die, runs that are killed, and nothing
 //! left in the end. Needs root and, once, minutes of Go: `make test` runs it with `--include-ignored`.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
