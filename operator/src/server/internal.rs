@@ -66,9 +66,7 @@ async fn snapshot(State(mut desk): State<Desk>, Query(poll): Query<Poll>) -> Res
     };
     match answer.flatten() {
         Some(snapshot) => Json(&*snapshot).into_response(),
-        None => {
-            (StatusCode::SERVICE_UNAVAILABLE, "this replica does not lead, or has not decided yet\n").into_response()
-        }
+        None => not_leading("this replica does not lead, or has not decided yet\n"),
     }
 }
 
@@ -79,13 +77,18 @@ async fn wake(State(desk): State<Desk>, Path((namespace, model)): Path<(String, 
         published.as_ref().map(|snapshot| snapshot.models.contains_key(&key))
     };
     match known {
-        None => (StatusCode::SERVICE_UNAVAILABLE, "this replica does not lead\n").into_response(),
+        None => not_leading("this replica does not lead\n"),
         Some(false) => (StatusCode::NOT_FOUND, format!("there is no ModelDeployment {key}\n")).into_response(),
         Some(true) => match desk.wakes.try_send(key) {
             Ok(()) => StatusCode::ACCEPTED.into_response(),
             Err(_) => (StatusCode::TOO_MANY_REQUESTS, "too many wakes wait for the next tick\n").into_response(),
         },
     }
+}
+
+/// Ends the connection as well: behind a Service, a connection that is kept would stay with this replica for ever.
+fn not_leading(why: &'static str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::CONNECTION, "close")], why).into_response()
 }
 
 #[cfg(test)]
@@ -174,6 +177,13 @@ mod tests {
             assert_eq!(world.ask("GET", "/v1/gateway-snapshot", token).await.0, 401, "{token}");
             assert_eq!(world.ask("POST", "/v1/wake/demo/chat", token).await.0, 401, "{token}");
         }
+    }
+
+    #[test]
+    fn who_does_not_lead_keeps_no_connection() {
+        let response = not_leading("no");
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()[header::CONNECTION], "close");
     }
 
     #[tokio::test]
