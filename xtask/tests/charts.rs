@@ -54,6 +54,7 @@ fn every_value_has_a_description_or_a_type_that_has_one() {
     check(&schema, &schema["properties"], "");
 }
 
+#[expect(clippy::unwrap_used, reason = "part of the test above")]
 fn check(schema: &serde_json::Value, properties: &serde_json::Value, path: &str) {
     for (name, property) in properties.as_object().unwrap() {
         let path = format!("{path}/{name}");
