@@ -1,5 +1,5 @@
 #!/bin/sh
-# beside.sh FIRST SECOND: runs two shell commands side by side and fails when one fails. Neither outlives this script.
+# beside.sh FIRST SECOND: runs two shell commands side by side, fails when one fails, and ends the first when the second fails.
 set -u
 
 sh -c "$1" </dev/null &
