@@ -29,6 +29,11 @@ pub const POD_PORT: u16 = 8000;
 /// Container of the engine.
 pub const ENGINE_CONTAINER: &str = "engine";
 
+/// Init container that brings the copier.
+pub const COPIER_CONTAINER: &str = "model-copy";
+/// Init container that copies the model out of its image.
+pub const MODEL_CONTAINER: &str = "model";
+
 /// Selector of everything that we made.
 #[must_use]
 pub fn managed_selector() -> String {

@@ -97,8 +97,9 @@ impl Planner {
         }
     }
 
-    /// Ticks until `stop`. A gateway's wake brings the next tick forward.
+    /// Ticks until `stop`. A gateway's wake and a replica that comes or goes bring the next tick forward.
     pub async fn run(mut self, mut wakes: mpsc::Receiver<String>, stop: CancellationToken) {
+        let replicas = Arc::clone(&self.tools.shared.replicas);
         let mut interval = tokio::time::interval(self.tools.tick);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -109,6 +110,7 @@ impl Planner {
                     self.memory.wakes.insert(key, clock::now());
                     tokio::time::sleep(limits::TICK_MIN).await;
                 }
+                () = replicas.notified() => tokio::time::sleep(limits::TICK_MIN).await,
             }
             while let Ok(key) = wakes.try_recv() {
                 self.memory.wakes.insert(key, clock::now());
@@ -120,9 +122,13 @@ impl Planner {
                     self.tick(epoch).await;
                     self.tools.metrics.tick(begin.elapsed());
                 }
-                Some(_) => {}
-                None if self.epoch.take().is_some() => self.tools.press.withdraw(),
-                None => {}
+                Some(_) => interval.reset_after(limits::TICK_MIN),
+                None => {
+                    if self.epoch.take().is_some() {
+                        self.tools.press.withdraw();
+                    }
+                    interval.reset_after(limits::TICK_MIN);
+                }
             }
         }
     }
@@ -181,11 +187,16 @@ impl Planner {
     /// Everything that is read from outside, side by side.
     async fn look(&mut self, epoch: u64, index: &Index) {
         let now = clock::now();
+        let before = self.memory.ledger_failed.clone();
         let Self { tools, readings, accounts, memory, .. } = self;
         let signals = signals(tools, index, readings);
         tokio::join!(signals, accounts.round(epoch, index, &tools.namespace, now, memory));
         if let Some(why) = self.memory.ledger_failed.clone() {
-            self.complain("ledger", &why);
+            // Once, not with every tick.
+            if before.as_ref() != Some(&why) {
+                tracing::warn!(why, "the ledger does not answer: what was spent is not known, nothing new starts");
+            }
+            self.tools.metrics.error("ledger");
         }
         self.memory.measure(index.pods.values(), &self.readings);
         refresh_tokenizers(&self.tools.http, index, &mut self.memory).await;
@@ -334,6 +345,9 @@ impl Planner {
 
     fn complain(&self, category: &'static str, why: &str) {
         self.tools.metrics.error(category);
+        if category == "outdated" {
+            return tracing::debug!(why, "the next tick plans anew");
+        }
         tracing::warn!(category, why, "tick");
     }
 }

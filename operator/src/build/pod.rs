@@ -82,12 +82,12 @@ fn init_containers(shape: &Shape<'_>, resources: &ResourceRequirements) -> Resul
     let copier = Container {
         args: Some(vec!["--install".to_owned(), COPIER.to_owned()]),
         volume_mounts: Some(vec![mount("tools", TOOLS)]),
-        ..container(shape, "model-copy", &shape.settings.inference_image, ENGINE_COPIER, resources.clone())
+        ..container(shape, names::COPIER_CONTAINER, &shape.settings.inference_image, ENGINE_COPIER, resources.clone())
     };
     let model = Container {
         args: Some(vec![path, config::model_path(shape)?]),
         volume_mounts: Some(vec![read_only("tools", TOOLS), mount("models", config::MODELS)]),
-        ..container(shape, "model", &image, COPIER, resources.clone())
+        ..container(shape, names::MODEL_CONTAINER, &image, COPIER, resources.clone())
     };
     Ok(Some(vec![copier, model]))
 }

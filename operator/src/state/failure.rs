@@ -76,6 +76,12 @@ fn ended(container: &ContainerStatus) -> Option<Failure> {
         let message = format!("container {} was killed: its memory does not suffice", container.name);
         return Some(Failure { reason: Reason::ModelTooLarge, message, since });
     }
+    if container.name == names::MODEL_CONTAINER {
+        // A file that is not in the image will not be there the next time either.
+        let words = ended.message.as_deref().unwrap_or("it said nothing").trim();
+        let message = format!("copying the model out of image {}: {words}", container.image);
+        return Some(Failure { reason: Reason::SourceUnavailable, message, since });
+    }
     (container.restart_count >= RESTARTS_FAILING).then(|| {
         let (code, restarts) = (ended.exit_code, container.restart_count);
         let words = ended.message.as_deref().unwrap_or("it said nothing").trim();
@@ -147,6 +153,14 @@ mod tests {
             let got = of(json!({"containerStatuses": [container("engine", &state)]}));
             assert_eq!(got, Some((want, "needs 300 MB, has 200 MB".to_owned())), "{word}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_not_in_the_image() {
+        let state = json!({"restartCount": 0, "state": {"terminated": {"exitCode": 1, "message": "no /x.gguf"}}});
+        let (reason, message) = of(json!({"initContainerStatuses": [container("model", &state)]})).unwrap();
+        assert_eq!(reason, Reason::SourceUnavailable);
+        assert_eq!(message, "copying the model out of image models/x:1: no /x.gguf");
     }
 
     #[test]

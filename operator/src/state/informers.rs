@@ -20,8 +20,10 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone, Debug, Default)]
 pub struct Shared {
     index: Arc<RwLock<Index>>,
-    /// Rings when endpoints changed.
+    /// Rings when endpoints changed, for who tells the gateways.
     pub endpoints: Arc<Notify>,
+    /// The same, for who looks at new replicas.
+    pub replicas: Arc<Notify>,
 }
 
 impl Shared {
@@ -98,7 +100,7 @@ impl Spawner<'_> {
     {
         let (shared, stop) = (self.shared.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-                        let events = watcher(api, config.page_size(limits::LIST_PAGE)).default_backoff();
+            let events = watcher(api, config.page_size(limits::LIST_PAGE)).default_backoff();
             pin_mut!(events);
             loop {
                 let event = tokio::select! { () = stop.cancelled() => return, event = events.next() => event };
@@ -141,5 +143,6 @@ fn take<K: Resource>(shared: &Shared, kind: Kind, event: watcher::Event<K>, view
     });
     if ring {
         shared.endpoints.notify_one();
+        shared.replicas.notify_one();
     }
 }

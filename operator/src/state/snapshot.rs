@@ -207,11 +207,18 @@ fn candidates(inputs: &Inputs<'_>, key: &str, object: &ModelDeployment) -> Vec<C
         .flat_map(|variant| variant.hardware.iter().map(move |hardware| (variant, placed(variant, hardware))));
     let candidates = each.map(|(variant, placement)| Candidate {
         quality: QualityPpm(variant.quality.score.millionths().unwrap_or(0)),
+        quality_high: quality_high(variant),
         unusable: unusable(inputs, key, object, variant, &placement),
         capacity: inputs.memory.models.get(key).and_then(|model| model.capacity.get(&placement)).copied(),
         placement,
     });
     candidates.collect()
+}
+
+fn quality_high(variant: &Variant) -> QualityPpm {
+    let quality = &variant.quality;
+    let high = quality.interval.as_ref().map_or(&quality.score, |interval| &interval.high);
+    QualityPpm(high.millionths().unwrap_or(0))
 }
 
 fn placed(variant: &Variant, hardware: &Hardware) -> Placement {

@@ -77,8 +77,10 @@ pub fn status(facts: &Facts<'_>) -> (ModelDeploymentStatus, Vec<Note>) {
     conditions::set(facts, &mut list);
     let (conditions, mut notes) = list.finish(&conditions::TOLD, "Plan");
     let plan = plan(facts, old.plan.as_ref());
+    // That a model which gateways have only just heard of has no figures yet is no news.
+    let first_look = facts.blind.is_some() && facts.object.status.is_none();
     let by_pool = by_pool(facts);
-    if changed(old.plan.as_ref().map(|plan| plan.reason.as_str()), facts) {
+    if !first_look && changed(old.plan.as_ref().map(|plan| plan.reason.as_str()), facts) {
         let (reason, message) = (facts.plan.reason.name().to_owned(), facts.plan.reason.to_string());
         notes.insert(0, Note { warning: conditions::worrying(&facts.plan.reason), reason, message, action: "Plan" });
     }
@@ -195,7 +197,7 @@ fn considered(facts: &Facts<'_>, placement: &Placement, verdict: &CoreVerdict) -
         CoreVerdict::BelowQualityFloor { .. } => Verdict::BelowFloor,
         CoreVerdict::OverCeiling { .. } => Verdict::OverCeiling,
         CoreVerdict::Dominated { .. } => Verdict::Dominated,
-        CoreVerdict::LowerQuality { .. } | CoreVerdict::Dearer { .. } | CoreVerdict::Better { .. } => Verdict::Eligible,
+        CoreVerdict::LowerQuality { .. } | CoreVerdict::Dearer { .. } => Verdict::Eligible,
         CoreVerdict::Pool { .. } => Verdict::NoCapacity,
         CoreVerdict::Unusable { .. } => unusable(facts, placement),
     };

@@ -102,6 +102,7 @@ fn stalled(facts: &Facts<'_>) -> Option<(Reason, String)> {
 
 fn signals(facts: &Facts<'_>, list: &mut Conditions) {
     let (status, reason, message) = match facts.blind {
+        Some(blind) if facts.object.status.is_none() => (Status::Unknown, Reason::SignalsMissing, blind.sentence()),
         None => (Status::True, Reason::SignalsFresh, ""),
         Some(Blind::Missing(why)) => (Status::False, Reason::SignalsMissing, why.as_str()),
         Some(Blind::Stale(why)) => (Status::False, Reason::SignalsStale, why.as_str()),
