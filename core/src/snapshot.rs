@@ -138,6 +138,8 @@ pub struct Candidate {
     pub placement: Placement,
     /// Declared quality.
     pub quality: QualityPpm,
+    /// Upper end of its interval: it may be as good as that, as far as was measured. The score itself without interval.
+    pub quality_high: QualityPpm,
     /// Why it can't run, as its pods or its hardware class said; none when nothing speaks against it.
     pub unusable: Option<String>,
     /// Measured capacity of one replica; none before the first one ran.

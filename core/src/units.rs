@@ -162,7 +162,9 @@ mod tests {
 
     #[test]
     fn money_reads_and_writes_decimals() {
-        for (text, nano) in [("0", 0), ("12.50", 12_500_000_000), ("-0.000000001", -1), ("9223372036.854775807", i64::MAX)] {
+        for (text, nano) in
+            [("0", 0), ("12.50", 12_500_000_000), ("-0.000000001", -1), ("9223372036.854775807", i64::MAX)]
+        {
             assert_eq!(text.parse::<NanoUsd>(), Ok(NanoUsd(nano)), "{text}");
         }
         assert_eq!(NanoUsd(12_500_000_000).to_string(), "12.50");

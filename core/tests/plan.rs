@@ -17,7 +17,13 @@ fn placement(variant: &str, class: &str, devices: u32) -> Placement {
 
 fn candidate(variant: &str, class: &str, devices: u32, quality: u32) -> Candidate {
     let capacity = Some(Capacity { slots: 4, tokens_per_second: 20.0 });
-    Candidate { placement: placement(variant, class, devices), quality: QualityPpm(quality), unusable: None, capacity }
+    Candidate {
+        placement: placement(variant, class, devices),
+        quality: QualityPpm(quality),
+        quality_high: QualityPpm(quality),
+        unusable: None,
+        capacity,
+    }
 }
 
 fn group(variant: &str, class: &str, wanted: u32, ready: u32) -> Group {
@@ -93,6 +99,17 @@ fn the_best_affordable_variant_is_served_and_the_dominated_one_explained() {
     let dominated = verdict(&plan, "f16").to_string();
     assert_eq!(dominated, "dominated: q8 on standard is as good and saves 1.00 USD an hour per replica");
     assert_eq!(plan.reason, Reason::Steady { replicas: 1 });
+}
+
+#[test]
+fn a_difference_that_was_not_measured_is_no_reason_to_pay_more() {
+    let mut model = model();
+    model.candidates[1].quality = QualityPpm(993_000);
+    assert_eq!(planned(&snapshot(model.clone(), "10")).serve, Some(placement("f16", "standard", 2)));
+    model.candidates[1].quality_high = QualityPpm(1_000_000);
+    let plan = planned(&snapshot(model, "10"));
+    assert_eq!(plan.serve, Some(placement("q8", "standard", 1)));
+    assert_eq!(verdict(&plan, "f16").name(), "Dominated");
 }
 
 #[test]

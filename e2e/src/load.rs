@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 /// Words that prompts are made of; each is about one token.
 const WORDS: [&str; 16] = [
-    "the", "ship", "sails", "north", "with", "bread", "and", "water", "for", "ten", "days", "under", "a", "calm", "grey", "sky",
+    "the", "ship", "sails", "north", "with", "bread", "and", "water", "for", "ten", "days", "under", "a", "calm",
+    "grey", "sky",
 ];
 
 /// What became of a load.
@@ -66,7 +67,8 @@ fn served(answer: Answer) -> Result<u64> {
 /// A prompt of about `tokens` tokens, another one for each `seed`.
 #[must_use]
 pub fn prompt(tokens: u64, seed: usize) -> String {
-    let words = (0..usize::try_from(tokens).unwrap_or(1)).filter_map(|at| WORDS.get((at * 7 + seed * 5 + at / 16) % WORDS.len()));
+    let words = (0..usize::try_from(tokens).unwrap_or(1))
+        .filter_map(|at| WORDS.get((at * 7 + seed * 5 + at / 16) % WORDS.len()));
     words.copied().collect::<Vec<_>>().join(" ")
 }
 

@@ -35,7 +35,11 @@ impl Stage {
     pub async fn set_up(name: &str, narrator: &Narrator) -> Result<Self> {
         narrator.chapter(format_args!("A Kubernetes named `{name}`, with its own network namespace"));
         let cluster = Cluster::up(&Options::named(name)).await?;
-        narrator.say(format_args!("node at {}, kubeconfig {}", cluster.node_address(), cluster.kubeconfig_path().display()));
+        narrator.say(format_args!(
+            "node at {}, kubeconfig {}",
+            cluster.node_address(),
+            cluster.kubeconfig_path().display()
+        ));
         load_images(&cluster, narrator).await?;
         narrator.chapter("helm install");
         install(&cluster, narrator).await?;
@@ -97,7 +101,12 @@ impl Stage {
     }
 
     /// Waits until `holds`; an error names `what` after `limit`. Returns how long it took.
-    pub async fn until(&self, limit: Duration, what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<Duration> {
+    pub async fn until(
+        &self,
+        limit: Duration,
+        what: &str,
+        mut holds: impl AsyncFnMut() -> Result<bool>,
+    ) -> Result<Duration> {
         let start = Instant::now();
         loop {
             match holds().await {
@@ -127,12 +136,15 @@ impl Stage {
 
     /// Uninstalls what [`Stage::set_up`] and [`Stage::apply_examples`] brought, but for the cluster and its images.
     pub async fn uninstall(&self) -> Result<()> {
-        self.kubectl(&["delete", "modeldeployment,tokenbudget,costpolicy", "--all", "-n", DEMO, "--timeout=120s"]).await?;
+        self.kubectl(&["delete", "modeldeployment,tokenbudget,costpolicy", "--all", "-n", DEMO, "--timeout=120s"])
+            .await?;
         self.kubectl(&["delete", "hardwareclass", "--all", "--timeout=60s"]).await?;
         let gone = async || Ok(self.kubectl(&["get", "pods", "-n", DEMO, "-o", "name"]).await?.is_empty());
         self.until(Duration::from_secs(180), "the model's pods are gone", gone).await?;
         for release in ["quartermaster", "quartermaster-crds"] {
-            self.cluster.helm(["uninstall", release, "--namespace", SYSTEM, "--wait", "--timeout", INSTALL_TIMEOUT]).await?;
+            self.cluster
+                .helm(["uninstall", release, "--namespace", SYSTEM, "--wait", "--timeout", INSTALL_TIMEOUT])
+                .await?;
         }
         Ok(())
     }
@@ -188,7 +200,11 @@ async fn load_images(cluster: &Cluster, narrator: &Narrator) -> Result<()> {
         let path = root().join(folder);
         let entries = std::fs::read_dir(&path)
             .with_context(|| format!("no {folder}: make it with `cargo xtask images --models`"))?;
-        tars.extend(entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.extension().is_some_and(|e| e == "tar")));
+        tars.extend(
+            entries
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .filter(|path| path.extension().is_some_and(|e| e == "tar")),
+        );
     }
     tars.sort();
     ensure!(!tars.is_empty(), "no image tars in dist: make them with `cargo xtask images --models`");
@@ -203,12 +219,16 @@ async fn install(cluster: &Cluster, narrator: &Narrator) -> Result<()> {
     let chart = |name: &str| root.join("charts").join(name).to_string_lossy().into_owned();
     let values = root.join("examples/demo/values.yaml").to_string_lossy().into_owned();
     let (crds, app) = (chart("quartermaster-crds"), chart("quartermaster"));
-    let base = ["upgrade", "--install", "--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", INSTALL_TIMEOUT];
-    let runs: [Vec<&str>; 2] =
-        [[&base[..], &["quartermaster-crds", &crds]].concat(), [&base[..], &["quartermaster", &app, "--values", &values]].concat()];
+    let base =
+        ["upgrade", "--install", "--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", INSTALL_TIMEOUT];
+    let runs: [Vec<&str>; 2] = [
+        [&base[..], &["quartermaster-crds", &crds]].concat(),
+        [&base[..], &["quartermaster", &app, "--values", &values]].concat(),
+    ];
     for run in runs {
         let output = cluster.helm(&run).await?;
-        let summary = output.lines().filter(|line| line.starts_with("STATUS") || line.starts_with("NAME:")).collect::<Vec<_>>();
+        let summary =
+            output.lines().filter(|line| line.starts_with("STATUS") || line.starts_with("NAME:")).collect::<Vec<_>>();
         narrator.show(&format!("helm upgrade --install {}", run.get(8).unwrap_or(&"")), &summary.join("\n"));
     }
     Ok(())

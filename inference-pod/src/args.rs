@@ -93,6 +93,10 @@ pub struct PerplexityArgs {
     /// Threads; by default as many as the CPU limit feeds.
     #[arg(long)]
     pub threads: Option<usize>,
+    /// GGUF file to compare with, token by token: adds `relative`, this file's perplexity over the model's, with its 95 %
+    /// interval. What differs by less than the interval can't be told apart on this text.
+    #[arg(long)]
+    pub relative_to: Option<PathBuf>,
 }
 
 /// `estimate`.

@@ -47,9 +47,14 @@ pub(crate) fn threads() -> usize {
 fn measure(args: &PerplexityArgs) -> Result<Value, Failure> {
     let text = std::fs::read_to_string(&args.text)
         .map_err(|error| Failure::new(Reason::BadConfig, format!("text {}: {error}", args.text.display())))?;
-    let weights = weights(&args.model)?;
-    let score = perplexity::measure(&weights, &text, args.window, args.threads.unwrap_or_else(threads))?;
-    Ok(json!(score))
+    let surprises =
+        |model: &Path| perplexity::measure(&weights(model)?, &text, args.window, args.threads.unwrap_or_else(threads));
+    let own = surprises(&args.model)?;
+    let mut answer = json!(perplexity::score(&own));
+    if let Some(best) = &args.relative_to {
+        answer["relative"] = json!(perplexity::relative(&surprises(best)?, &own));
+    }
+    Ok(answer)
 }
 
 fn inspect(path: &Path) -> Result<Value, Failure> {

@@ -11,6 +11,8 @@ use serde::Serialize;
 const WINDOW_MIN: u32 = 8;
 /// Rows that are computed at once.
 const CHUNK: usize = 64;
+/// Standard errors on either side of a 95 % interval.
+const NORMAL_95: f64 = 1.96;
 
 /// The result.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -23,11 +25,22 @@ pub struct Score {
     pub tokens: u32,
 }
 
-/// Scores each token of the text but the first once, in windows that overlap by half.
+/// One perplexity over another on the same text.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Relative {
+    /// The other's perplexity over ours: 1 is as good.
+    pub score: f64,
+    /// Lower end of the 95 % interval of the score.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// Surprise of each token of the text but the first, once, in windows that overlap by half.
 ///
 /// # Errors
 /// Where the text is too short or the engine fails.
-pub fn measure(weights: &LlamaWeights, text: &str, window: u32, threads: usize) -> Result<Score, Failure> {
+pub fn measure(weights: &LlamaWeights, text: &str, window: u32, threads: usize) -> Result<Vec<f64>, Failure> {
     let engine_failed = |error: EngineError| Failure::new(Reason::EngineFailed, error.to_string());
     let specials = weights.specials();
     let tokens: Vec<Token> =
@@ -38,8 +51,7 @@ pub fn measure(weights: &LlamaWeights, text: &str, window: u32, threads: usize) 
     }
     let load = Load { context: window, slots: 1, flash_attention: false };
     let mut engine = weights.engine(load, threads).map_err(engine_failed)?;
-    let surprises = surprises(&mut engine, &tokens, window).map_err(engine_failed)?;
-    Ok(score(&surprises))
+    surprises(&mut engine, &tokens, window).map_err(engine_failed)
 }
 
 fn surprises(engine: &mut dyn Engine, tokens: &[Token], window: u32) -> Result<Vec<f64>, EngineError> {
@@ -90,12 +102,27 @@ fn surprise(logits: &[f32], target: Token) -> f64 {
     sum.ln() + f64::from(most) - f64::from(own)
 }
 
-fn score(surprises: &[f64]) -> Score {
-    let tokens = u32::try_from(surprises.len()).unwrap_or(u32::MAX);
-    let count = f64::from(tokens.max(1));
-    let mean = surprises.iter().sum::<f64>() / count;
-    let variance = surprises.iter().map(|surprise| (surprise - mean).powi(2)).sum::<f64>() / count;
-    Score { ppl: mean.exp(), standard_error: (variance / count).sqrt(), tokens }
+/// Perplexity of a text whose tokens surprised so much.
+#[must_use]
+pub fn score(surprises: &[f64]) -> Score {
+    let (mean, standard_error) = mean(surprises);
+    Score { ppl: mean.exp(), standard_error, tokens: u32::try_from(surprises.len()).unwrap_or(u32::MAX) }
+}
+
+/// How `own` compares with `other` on the same tokens. The differences are paired, so what both find hard cancels out.
+#[must_use]
+pub fn relative(other: &[f64], own: &[f64]) -> Relative {
+    let differences: Vec<f64> = other.iter().zip(own).map(|(other, own)| other - own).collect();
+    let (mean, error) = mean(&differences);
+    Relative { score: mean.exp(), low: (mean - NORMAL_95 * error).exp(), high: (mean + NORMAL_95 * error).exp() }
+}
+
+/// Mean and its standard error.
+fn mean(values: &[f64]) -> (f64, f64) {
+    let count = f64::from(u32::try_from(values.len()).unwrap_or(u32::MAX).max(1));
+    let mean = values.iter().sum::<f64>() / count;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
+    (mean, (variance / count).sqrt())
 }
 
 #[cfg(test)]
@@ -133,6 +160,15 @@ mod tests {
         assert!((score.ppl - expected).abs() < 1e-6, "{score:?} {expected}");
         assert!(score.standard_error < 1e-6);
         assert_eq!(score.tokens, 49);
+    }
+
+    #[test]
+    fn the_same_model_is_exactly_as_good_and_a_worse_one_is_not() {
+        let best = [1.0, 2.0, 3.0, 4.0];
+        assert_eq!(relative(&best, &best), Relative { score: 1.0, low: 1.0, high: 1.0 });
+        let worse: Vec<f64> = best.iter().zip([0.1, 0.2, 0.1, 0.2]).map(|(surprise, more)| surprise + more).collect();
+        let relative = relative(&best, &worse);
+        assert!(relative.low < relative.score && relative.score < relative.high && relative.high < 1.0, "{relative:?}");
     }
 
     #[test]

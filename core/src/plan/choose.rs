@@ -5,7 +5,7 @@ use super::size::need;
 use super::spend::Books;
 use super::{Considered, Verdict};
 use crate::snapshot::{Candidate, Model, Objective, Placement, Snapshot};
-use crate::units::NanoUsd;
+use crate::units::{NanoUsd, QualityPpm};
 use std::cmp::Reverse;
 
 /// Price of one replica for an hour.
@@ -18,12 +18,14 @@ pub(super) fn price(snapshot: &Snapshot, placement: &Placement) -> NanoUsd {
 pub(super) fn consider(snapshot: &Snapshot, model: &Model, books: &Books<'_>, pools: &Pools) -> Vec<Considered> {
     let barred: Vec<Option<Verdict>> =
         model.candidates.iter().map(|candidate| bar(snapshot, model, candidate, books, pools)).collect();
-    let open = model.candidates.iter().zip(&barred).filter(|(_, bar)| bar.is_none()).map(|(candidate, _)| candidate);
-    let best = open.min_by_key(|candidate| rank(snapshot, model, candidate));
+    let open: Vec<_> =
+        model.candidates.iter().zip(&barred).filter(|(_, bar)| bar.is_none()).map(|(candidate, _)| candidate).collect();
+    let top = open.iter().map(|candidate| candidate.quality).max().unwrap_or_default();
+    let best = open.iter().copied().min_by_key(|candidate| rank(snapshot, model, candidate, top));
     let verdicts = model.candidates.iter().zip(barred).map(|(candidate, bar)| {
         let verdict = match (bar, best) {
             (Some(verdict), _) => verdict,
-            (None, Some(best)) => compare(snapshot, model, candidate, best),
+            (None, Some(best)) => compare(snapshot, model, candidate, best, top),
             (None, None) => Verdict::Served,
         };
         Considered { placement: candidate.placement.clone(), verdict }
@@ -31,18 +33,23 @@ pub(super) fn consider(snapshot: &Snapshot, model: &Model, books: &Books<'_>, po
     verdicts.collect()
 }
 
-type Rank = (Reverse<u32>, NanoUsd, Reverse<u32>, Placement);
+type Rank = (Reverse<QualityPpm>, NanoUsd, Reverse<QualityPpm>, Placement);
+
+/// Quality as far as it can be told apart: whose interval reaches the top score ties with it.
+fn told_apart(candidate: &Candidate, top: QualityPpm) -> QualityPpm {
+    if candidate.quality_high >= top { top } else { candidate.quality }
+}
 
 /// The least is the best; ties go to the cheaper, then to the name, never to the order of the list.
-fn rank(snapshot: &Snapshot, model: &Model, candidate: &Candidate) -> Rank {
+fn rank(snapshot: &Snapshot, model: &Model, candidate: &Candidate, top: QualityPpm) -> Rank {
     let price = price(snapshot, &candidate.placement);
-    let quality = Reverse(candidate.quality.0);
+    let quality = Reverse(candidate.quality);
     match model.objective {
-        Objective::MaximizeValue => (quality, price, quality, candidate.placement.clone()),
+        Objective::MaximizeValue => (Reverse(told_apart(candidate, top)), price, quality, candidate.placement.clone()),
         Objective::MinimizeCost => {
             let load = model.load.unwrap_or_default();
             let replicas = need(load, candidate.capacity).clamp(model.min.max(1), model.max.max(1));
-            (Reverse(0), price.times(replicas), quality, candidate.placement.clone())
+            (Reverse(top), price.times(replicas), quality, candidate.placement.clone())
         }
     }
 }
@@ -84,14 +91,14 @@ fn over_ceiling(model: &Model, placement: &Placement, books: &Books<'_>) -> Opti
     })
 }
 
-fn compare(snapshot: &Snapshot, model: &Model, candidate: &Candidate, best: &Candidate) -> Verdict {
+fn compare(snapshot: &Snapshot, model: &Model, candidate: &Candidate, best: &Candidate, top: QualityPpm) -> Verdict {
     if candidate.placement == best.placement {
         return Verdict::Served;
     }
     let than = best.placement.clone();
     let saves_per_hour = price(snapshot, &candidate.placement).saturating_sub(price(snapshot, &than));
     match model.objective {
-        _ if best.quality >= candidate.quality && saves_per_hour >= NanoUsd::ZERO => {
+        _ if told_apart(best, top) >= candidate.quality && saves_per_hour >= NanoUsd::ZERO => {
             Verdict::Dominated { by: than, saves_per_hour }
         }
         Objective::MaximizeValue => Verdict::LowerQuality { than },

@@ -50,7 +50,9 @@ fn decide_model(snapshot: &Snapshot, model: &Model, books: &mut Books<'_>, pools
     if let Some(ceiling) = ceiling {
         reason = Reason::AtCeiling { policy: ceiling.policy.clone(), replicas, wanted, amount: ceiling.amount };
     }
-    if let Some(free) = pools.get(&target.class).map(|free| free / target.devices.max(1)).filter(|free| *free < replicas) {
+    if let Some(free) =
+        pools.get(&target.class).map(|free| free / target.devices.max(1)).filter(|free| *free < replicas)
+    {
         replicas = free;
         reason = Reason::PoolExhausted { class: target.class.clone(), replicas, wanted };
     }

@@ -48,15 +48,23 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Steady { replicas: 1 } => f.write_str("1 replica carries the load"),
             Self::Steady { replicas } => write!(f, "{replicas} replicas carry the load"),
-            Self::ScalingUp { from, to, needed } => write!(f, "going from {from} to {to} replicas: the load needs {needed}"),
+            Self::ScalingUp { from, to, needed } if needed < to => {
+                write!(f, "going from {from} to {to} replicas: scaling.min keeps so many")
+            }
+            Self::ScalingUp { from, to, needed } => {
+                write!(f, "going from {from} to {to} replicas: the load needs {needed}")
+            }
             Self::ScalingDown { from, to } => {
                 write!(f, "going from {from} to {to} replicas: the load has needed no more for the whole quiet window")
             }
             Self::QuietWindow { replicas, needed } => {
                 write!(f, "keeping {replicas} replicas until the quiet window has passed; the load needs {needed} now")
             }
-            Self::AtMaximum { replicas, needed } => write!(f, "at scaling.max = {replicas} replicas; the load needs {needed}"),
+            Self::AtMaximum { replicas, needed } => {
+                write!(f, "at scaling.max = {replicas} replicas; the load needs {needed}")
+            }
             Self::ReplicasPinned { replicas } => write!(f, "scaling.replicas pins {replicas} replicas"),
             Self::Switching { from, to, because } => write!(f, "switching from {from} to {to}: {because}"),
             Self::AtCeiling { policy, replicas, wanted, amount } => {
@@ -83,7 +91,6 @@ pub enum Verdict {
     Dominated { by: Placement, saves_per_hour: NanoUsd },
     LowerQuality { than: Placement },
     Dearer { than: Placement },
-    Better { placement: Placement, quality: QualityPpm },
     Unusable { because: String },
     Pool { class: String },
 }
@@ -99,7 +106,6 @@ impl Verdict {
             Self::Dominated { .. } => "Dominated",
             Self::LowerQuality { .. } => "LowerQuality",
             Self::Dearer { .. } => "Dearer",
-            Self::Better { .. } => "Better",
             Self::Unusable { .. } => "Unusable",
             Self::Pool { .. } => "PoolTooSmall",
         }
@@ -119,7 +125,6 @@ impl fmt::Display for Verdict {
             }
             Self::LowerQuality { than } => write!(f, "{than} is better and affordable"),
             Self::Dearer { than } => write!(f, "{than} is cheaper and good enough"),
-            Self::Better { placement, quality } => write!(f, "{placement} has the quality {quality} and fits every ceiling"),
             Self::Unusable { because } => f.write_str(because),
             Self::Pool { class } => write!(f, "maxDevices of HardwareClass {class} is below one replica's devices"),
         }

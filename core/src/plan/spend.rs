@@ -10,12 +10,17 @@ pub const PLAN_HORIZON: Millis = Millis(30 * 60_000);
 /// Cost of `replicas` of `placement` until `end` of the period or the horizon. An unknown class costs everything:
 /// nothing may start on it.
 #[must_use]
-pub fn projected(snapshot: &Snapshot, placement: &Placement, replicas: u32, ceiling: &Ceiling, until: Millis) -> NanoUsd {
+pub fn projected(
+    snapshot: &Snapshot,
+    placement: &Placement,
+    replicas: u32,
+    ceiling: &Ceiling,
+    until: Millis,
+) -> NanoUsd {
     let time = until.min(PLAN_HORIZON).min(ceiling.period_end.since(snapshot.now));
-    snapshot
-        .classes
-        .get(&placement.class)
-        .map_or(NanoUsd(i64::MAX), |class| class.price_per_hour.times(placement.devices).per_hour_for(time).times(replicas))
+    snapshot.classes.get(&placement.class).map_or(NanoUsd(i64::MAX), |class| {
+        class.price_per_hour.times(placement.devices).per_hour_for(time).times(replicas)
+    })
 }
 
 /// What is promised under each ceiling while a plan is being made.
@@ -46,7 +51,8 @@ impl<'a> Books<'a> {
     pub fn afford(&self, namespace: &str, placement: &Placement, wanted: u32) -> (u32, Option<&'a Ceiling>) {
         let fits = |count: u32, ceiling: &Ceiling, committed: NanoUsd| {
             count == 0
-                || committed.saturating_add(projected(self.snapshot, placement, count, ceiling, PLAN_HORIZON)) <= ceiling.amount
+                || committed.saturating_add(projected(self.snapshot, placement, count, ceiling, PLAN_HORIZON))
+                    <= ceiling.amount
         };
         let mut most = (wanted, None);
         for (ceiling, committed) in self.snapshot.ceilings.iter().zip(&self.committed) {

@@ -25,7 +25,8 @@ impl Model {
     /// `Ready=True` for the spec as it is.
     #[must_use]
     pub fn ready(&self) -> bool {
-        self.status.observed_generation == self.generation && self.condition("Ready").is_some_and(|(status, ..)| status == "True")
+        self.status.observed_generation == self.generation
+            && self.condition("Ready").is_some_and(|(status, ..)| status == "True")
     }
 
     /// Status, reason and message of a condition.
@@ -44,7 +45,11 @@ impl Model {
     /// Why a variant is served or not.
     #[must_use]
     pub fn verdict(&self, variant: &str) -> Option<&str> {
-        self.status.considered.iter().find(|considered| considered.variant == variant).map(|found| found.message.as_str())
+        self.status
+            .considered
+            .iter()
+            .find(|considered| considered.variant == variant)
+            .map(|found| found.message.as_str())
     }
 
     /// Whether a variant has a ready replica on a class.
@@ -56,7 +61,11 @@ impl Model {
     /// Whether a variant on a class has ready replicas and nothing else has any.
     #[must_use]
     pub fn only_serves(&self, variant: &str, class: &str) -> bool {
-        let others = self.status.replicas_by_pool.iter().any(|pool| (pool.variant != variant || pool.class != class) && pool.replicas > 0);
+        let others = self
+            .status
+            .replicas_by_pool
+            .iter()
+            .any(|pool| (pool.variant != variant || pool.class != class) && pool.replicas > 0);
         self.serves(variant, class) && !others
     }
 }

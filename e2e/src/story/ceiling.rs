@@ -14,7 +14,11 @@ const ROOM: &str = "0.30";
 const SWITCHED_WITHIN: Duration = Duration::from_secs(180);
 const TRAFFIC: Duration = Duration::from_secs(90);
 
-pub(super) async fn a_lower_ceiling_changes_the_variant(stage: &Stage, team: &OpenAi, narrator: &Narrator) -> Result<()> {
+pub(super) async fn a_lower_ceiling_changes_the_variant(
+    stage: &Stage,
+    team: &OpenAi,
+    narrator: &Narrator,
+) -> Result<()> {
     narrator.chapter("(e) Finance lowers the ceiling");
     let settled = stage.spent().await?;
     let room: quartermaster_core::units::NanoUsd = ROOM.parse()?;
@@ -23,7 +27,11 @@ pub(super) async fn a_lower_ceiling_changes_the_variant(stage: &Stage, team: &Op
         "{settled} USD are spent. In the next half hour a cpu-standard replica costs 0.50, a cpu-small one 0.10: the new ceiling is {amount}"
     ));
     let before = stage.model().await?;
-    ensure!(before.serves("q8-0", "cpu-standard"), "q8-0 on cpu-standard was not served before: {}", before.plan_message());
+    ensure!(
+        before.serves("q8-0", "cpu-standard"),
+        "q8-0 on cpu-standard was not served before: {}",
+        before.plan_message()
+    );
     let traffic = tokio::spawn({
         let team = team.clone();
         let shape = Arrival { at: Duration::ZERO, prompt_tokens: 24, output_tokens: 12 };
@@ -39,12 +47,19 @@ pub(super) async fn a_lower_ceiling_changes_the_variant(stage: &Stage, team: &Op
         outcome.answered,
         outcome.sent
     ));
-    ensure!(outcome.failures.is_empty(), "{} requests were lost: {:?}", outcome.failures.len(), outcome.failures.first());
+    ensure!(
+        outcome.failures.is_empty(),
+        "{} requests were lost: {:?}",
+        outcome.failures.len(),
+        outcome.failures.first()
+    );
     let after = stage.model().await?;
     let why = after.verdict("q8-0").context("status.considered does not name q8-0")?;
     ensure!(why.contains("ceiling"), "status does not say why q8-0 is not served: {why}");
     narrator.say(format_args!("status: {why}"));
-    let events = stage.kubectl(&["get", "events", "-n", NAMESPACE, "-o", "custom-columns=REASON:.reason,MESSAGE:.message"]).await?;
+    let events = stage
+        .kubectl(&["get", "events", "-n", NAMESPACE, "-o", "custom-columns=REASON:.reason,MESSAGE:.message"])
+        .await?;
     let event = events.lines().find(|line| line.contains("q4-0") && line.contains("ceiling"));
     narrator.say(format_args!("event: {}", event.context("no Event says why the variant was switched")?));
     stage.show(narrator, &["get", "modeldeployment,costpolicy", "-n", NAMESPACE]).await

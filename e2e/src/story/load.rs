@@ -48,12 +48,19 @@ pub(super) async fn replicas_follow_a_recorded_load(stage: &Stage, team: &OpenAi
         outcome.percentile(50).as_secs_f64(),
         outcome.percentile(95).as_secs_f64(),
     ));
-    ensure!(outcome.failures.is_empty(), "{} requests were lost: {:?}", outcome.failures.len(), outcome.failures.first());
+    ensure!(
+        outcome.failures.is_empty(),
+        "{} requests were lost: {:?}",
+        outcome.failures.len(),
+        outcome.failures.first()
+    );
     ensure!(most >= 2, "the load never brought a second replica");
     let back = async || Ok(report(stage, narrator, &mut String::new()).await? == 1);
     let waited = stage.until(BACK_WITHIN, "one replica is left", back).await?;
     narrator.say(format_args!("back at one replica {} s after the last answer", waited.as_secs()));
-    stage.show(narrator, &["get", "events", "-n", NAMESPACE, "--field-selector", "involvedObject.kind=ModelDeployment"]).await
+    stage
+        .show(narrator, &["get", "events", "-n", NAMESPACE, "--field-selector", "involvedObject.kind=ModelDeployment"])
+        .await
 }
 
 /// Ready replicas; says so when the plan's sentence changes.

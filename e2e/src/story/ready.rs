@@ -32,7 +32,7 @@ pub(super) async fn pods_become_ready(stage: &Stage, narrator: &Narrator) -> Res
 
 pub(super) async fn a_chat_is_answered(team: &OpenAi, narrator: &Narrator) -> Result<()> {
     narrator.chapter("(b) A chat through the gateway");
-    let question = "What is the capital of France?";
+    let question = "What is the capital of France? Answer in one sentence.";
     let answer = team.chat(MODEL, question, 48).await?;
     ensure!(answer.status.is_success(), "the gateway answered {}: {}", answer.status, answer.body);
     ensure!(answer.text().contains("Paris"), "`{}` does not answer `{question}`", answer.text());

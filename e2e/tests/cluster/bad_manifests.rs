@@ -46,10 +46,16 @@ pub(super) async fn each_says_what_is_wrong(stage: &Stage) -> Result<()> {
 async fn malformed_is_refused(stage: &Stage) -> Result<()> {
     let bad = manifest("bad", "ftp://x", "cpu-small");
     let refusal = stage.apply(&Narrator::default(), &bad).await.err().map(|error| format!("{error:#}"));
-    ensure!(refusal.as_ref().is_some_and(|text| text.contains("source")), "ftp:// was not refused by name: {refusal:?}");
+    ensure!(
+        refusal.as_ref().is_some_and(|text| text.contains("source")),
+        "ftp:// was not refused by name: {refusal:?}"
+    );
     let bad = manifest("bad", "oci://x/y:z#/m.gguf", "cpu-small").replace("max: 1", "max: many");
     let refusal = stage.apply(&Narrator::default(), &bad).await.err().map(|error| format!("{error:#}"));
-    ensure!(refusal.as_ref().is_some_and(|text| text.contains("max")), "`max: many` was not refused by name: {refusal:?}");
+    ensure!(
+        refusal.as_ref().is_some_and(|text| text.contains("max")),
+        "`max: many` was not refused by name: {refusal:?}"
+    );
     Ok(())
 }
 

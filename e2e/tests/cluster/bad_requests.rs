@@ -9,9 +9,12 @@ use serde_json::json;
 const CHAT: &str = "/v1/chat/completions";
 
 pub(super) async fn each_gets_its_status(stage: &Stage) -> Result<()> {
-    let good = |model: &str| json!({"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}).to_string();
+    let good = |model: &str| {
+        json!({"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}).to_string()
+    };
     let long = json!({"model": MODEL, "messages": [{"role": "user", "content": "word ".repeat(900)}]}).to_string();
-    let mistyped = json!({"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "max_tokens": "many"}).to_string();
+    let mistyped =
+        json!({"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "max_tokens": "many"}).to_string();
     let huge = format!("{{\"model\": \"{MODEL}\", \"x\": \"{}\"}}", "a".repeat(50 * 1024 * 1024));
     let cases = [
         ("no key", "", good(MODEL), 401, "key"),

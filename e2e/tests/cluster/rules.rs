@@ -40,7 +40,8 @@ async fn tried(stage: &Stage, case: &Case) -> Result<Result<(), String>> {
     };
     let before = typed(before)?;
     let name = before.metadata.name.clone().context("an object without a name")?;
-    let stored = api.create(&PostParams::default(), &before).await.with_context(|| format!("`before` of {:?}", case.name))?;
+    let stored =
+        api.create(&PostParams::default(), &before).await.with_context(|| format!("`before` of {:?}", case.name))?;
     let mut after = object;
     after.metadata.resource_version = stored.metadata.resource_version;
     let body = serde_json::to_vec(&after)?;
