@@ -1,4 +1,5 @@
 //! CPU of the request path without sockets: who asks, what for, how many tokens, what goes upstream.
+//! Goal: 200 µs a request of 1,000 prompt tokens (a gateway core carries 5,000 requests a second).
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use quartermaster_core::units::Tokens;

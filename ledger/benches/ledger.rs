@@ -1,4 +1,5 @@
 //! Reserve and settle pairs per second, in process, on a real file with fsync, at several concurrencies.
+//! Goal: 1,000 pairs a second at concurrency 64: group commit, so that a slow disk costs latency and not throughput.
 #![allow(clippy::expect_used, missing_docs, reason = "a bench may fail, and its macro documents nothing")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
