@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// The book of one gateway.
 #[derive(Debug)]
@@ -38,15 +38,16 @@ impl Book {
         Ok(Arc::new(Self { journal, ledger, unsettled, sending, arrived, open }))
     }
 
-    /// Something is held from now on; `otherwise` is how it ends when this process is killed.
-    pub fn open(&self, otherwise: Closing) {
+    /// Something is held from now on; `otherwise` is how it ends when this process is killed. The answer comes when that
+    /// is sure. If the machine dies before it is on disk, the lease at the ledger does the same.
+    pub fn open(&self, otherwise: Closing) -> oneshot::Receiver<bool> {
         lock(&self.open).insert(otherwise.attempt().to_owned(), Instant::now());
-        self.journal.note(Note::Open(otherwise));
+        self.journal.note_answered(Note::Open(otherwise), false)
     }
 
     /// Ends a hold and waits until that is on disk. All but the waiting happens even if the caller goes away.
     pub fn close(&self, closing: Closing) -> impl Future<Output = ()> + Send + use<> {
-        let written = self.journal.note_durably(Note::Close(closing.clone()));
+        let written = self.journal.note_answered(Note::Close(closing.clone()), true);
         self.enqueue(closing);
         async move {
             // Not on disk: the ledger's lease still settles the hold, in full. The journal has logged and counted it.

@@ -50,6 +50,8 @@ pub enum Note {
 
 struct Job {
     note: Note,
+    /// On the disk itself, not just beyond the reach of a kill.
+    sync: bool,
     written: Option<oneshot::Sender<bool>>,
 }
 
@@ -81,13 +83,13 @@ impl Journal {
 
     /// Writes soon. `false`: the queue is full or closed, and the hold's lease has to do.
     pub fn note(&self, note: Note) -> bool {
-        self.send(Job { note, written: None })
+        self.send(Job { note, sync: false, written: None })
     }
 
-    /// Queues the note at once; the answer comes when it is on disk.
-    pub fn note_durably(&self, note: Note) -> oneshot::Receiver<bool> {
+    /// Queues the note at once; the answer comes when it outlives this process, and with `sync` the machine.
+    pub fn note_answered(&self, note: Note, sync: bool) -> oneshot::Receiver<bool> {
         let (written, answer) = oneshot::channel();
-        self.send(Job { note, written: Some(written) });
+        self.send(Job { note, sync, written: Some(written) });
         answer
     }
 
@@ -160,8 +162,7 @@ impl Writer {
     fn run(&mut self, mut inbox: mpsc::Receiver<Job>, failed: impl Fn()) {
         let mut batch = Vec::with_capacity(limits::JOURNAL_BATCH_MAX);
         while inbox.blocking_recv_many(&mut batch, limits::JOURNAL_BATCH_MAX) > 0 {
-            let durable = batch.iter().any(|job| job.written.is_some());
-            let result = self.write(&batch, durable);
+            let result = self.write(&batch);
             if let Err(error) = &result {
                 tracing::error!(%error, path = %self.path.display(), "writing the journal failed");
                 failed();
@@ -179,7 +180,7 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, batch: &[Job], durable: bool) -> io::Result<()> {
+    fn write(&mut self, batch: &[Job]) -> io::Result<()> {
         let mut bytes = if self.torn { vec![b'\n'] } else { Vec::new() };
         for job in batch {
             line(&mut bytes, &job.note)?;
@@ -188,7 +189,7 @@ impl Writer {
         self.file.write_all(&bytes)?;
         self.torn = false;
         self.grown = self.grown.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-        if durable { self.file.sync_data() } else { Ok(()) }
+        if batch.iter().any(|job| job.sync) { self.file.sync_data() } else { Ok(()) }
     }
 
     fn compact(&mut self) {
@@ -235,7 +236,7 @@ mod tests {
         journal.note(Note::Open(settle("c", 100)));
         journal.note(Note::Close(settle("b", 7)));
         journal.note(Note::Done("c".into()));
-        let on_disk = journal.note_durably(Note::Open(Closing::Release("d".into())));
+        let on_disk = journal.note_answered(Note::Open(Closing::Release("d".into())), true);
         assert_eq!(on_disk.blocking_recv(), Ok(true));
         journal.finish();
         for _ in 0..2 {

@@ -15,6 +15,7 @@ use quartermaster_core::wire::ledger::{self, Amount, Settle};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+use tokio::sync::oneshot;
 
 /// How far a request has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,7 @@ pub struct Meter {
     prompt: Tokens,
     held: Tokens,
     in_flight: Option<Held>,
+    opened: Option<oneshot::Receiver<bool>>,
     served_by: Option<(String, String)>,
     pieces: u64,
     text: String,
@@ -86,6 +88,7 @@ impl Meter {
             prompt,
             held: Tokens::ZERO,
             in_flight: None,
+            opened: None,
             served_by: None,
             pieces: 0,
             text: String::new(),
@@ -107,7 +110,15 @@ impl Meter {
         self.in_flight = Some(Held::new(gauge, i64::try_from(held.0).unwrap_or(i64::MAX)));
         let unknown = self.prompt;
         let in_full = self.settle(unknown, Tokens::ZERO, held.saturating_sub(unknown), "gateway_crash");
-        self.book.open(Closing::Settle(in_full));
+        self.opened = Some(self.book.open(Closing::Settle(in_full)));
+    }
+
+    /// Returns when a kill of this process can't make the hold forgotten: before the client gets its first byte.
+    pub async fn opened(&mut self) {
+        if let Some(opened) = self.opened.take() {
+            // Not written: the ledger's lease has to do. The journal has logged and counted it.
+            let _written = opened.await;
+        }
     }
 
     /// A replica gets the request now.

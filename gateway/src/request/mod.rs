@@ -219,6 +219,7 @@ async fn forward(
             return Err(refusal);
         }
     };
+    meter.opened().await;
     let (variant, class) = (place.endpoint.variant.clone(), place.endpoint.hardware_class.clone());
     let body = match payload {
         Payload::Whole(bytes) => {
