@@ -38,10 +38,7 @@ impl Accounts {
         self.meter.observe(index.pods.values(), price, now);
         let wanted = sums(index, namespace, now);
         memory.settled.retain(|key, _| wanted.contains(key));
-        memory.ledger_failed = match self.exchange(epoch, &wanted, now, memory).await {
-            Ok(()) => None,
-            Err(error) => Some(error),
-        };
+        memory.ledger_failed = self.exchange(epoch, &wanted, now, memory).await.err();
     }
 
     async fn exchange(

@@ -124,7 +124,7 @@ impl Ledger {
 
     async fn call(&self, what: &'static str, request: reqwest::RequestBuilder) -> Result<bytes::Bytes, Error> {
         let url = || self.base.to_string();
-        let http = |source| Error::Http { what, url: url(), source };
+        let http = |source: reqwest::Error| Error::Http { what, url: url(), source: source.without_url() };
         let request = request.bearer_auth(&self.token).timeout(limits::LEDGER_TIMEOUT);
         let response = request.send().await.map_err(http)?;
         let status = response.status();

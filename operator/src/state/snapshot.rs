@@ -318,7 +318,7 @@ pub fn note_failures(index: &Index, settings: &Settings, now: Millis, memory: &m
             let waits = failure.reason == quartermaster_crds::condition::Reason::Unschedulable
                 && failure.since.is_none_or(|since| now.since(since) < limits::UNSCHEDULABLE_AFTER);
             let expected = index.classes.get(&pod.placement.class).and_then(|class| {
-                config_hash(&Shape { model: object, class, placement: &pod.placement, settings: settings }).ok()
+                config_hash(&Shape { model: object, class, placement: &pod.placement, settings }).ok()
             });
             if serves || waits || expected.as_deref() != Some(&pod.config_hash) {
                 continue;

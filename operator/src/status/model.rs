@@ -231,7 +231,7 @@ fn decisions(facts: &Facts<'_>, old: &ModelDeploymentStatus, plan: Option<&Plan>
     let nothing_yet = last.is_none() && plan.is_none();
     if last.as_ref() != Some(&what) && !nothing_yet {
         let ready_after = plan
-            .and_then(|_| facts.plan.serve.as_ref())
+            .and(facts.plan.serve.as_ref())
             .map(|serve| snapshot::startup(facts.index, facts.memory, facts.key, serve).0.div_euclid(1_000));
         let capacity =
             facts.model.candidates.iter().find(|candidate| Some(&candidate.placement) == facts.plan.serve.as_ref());

@@ -154,7 +154,7 @@ async fn resolve(url: &str) -> Result<Vec<(String, String)>, Error> {
 
 /// One page, bounded in time and size.
 async fn page(http: &reqwest::Client, url: &str, wanted: impl Fn(&str) -> bool) -> Result<Page, Error> {
-    let http_error = |source| Error::Http { url: url.to_owned(), source };
+    let http_error = |source: reqwest::Error| Error::Http { url: url.to_owned(), source: source.without_url() };
     let request = http.get(url).timeout(limits::SCRAPE_TIMEOUT).send();
     let response = request.await.and_then(reqwest::Response::error_for_status).map_err(http_error)?;
     let body = body(response, limits::SCRAPE_BYTES_MAX).await.map_err(http_error)?;
@@ -198,7 +198,7 @@ mod tests {
         let mut readings = Readings::default();
         let url = format!("http://localhost:{}/metrics", gateway.port());
         let http = reqwest::Client::new();
-        collect(&http, vec![target("a", pod.to_string())], &[url.clone()], &mut readings).await;
+        collect(&http, vec![target("a", pod.to_string())], std::slice::from_ref(&url), &mut readings).await;
         assert_eq!(readings.pods["a"].slots, Some(4));
         let reading = readings.gateways.values().next().unwrap();
         assert_eq!(reading.models["demo/chat"].waiting, 1);
