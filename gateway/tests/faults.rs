@@ -1,4 +1,5 @@
 //! Replicas that go, an operator or a ledger that is away, and a gateway that is killed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::as_conversions, reason = "a test may panic")]
 
 mod common;
 

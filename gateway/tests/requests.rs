@@ -1,4 +1,5 @@
 //! What a request meets before it reaches a replica, and what a refusal looks like.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::as_conversions, reason = "a test may panic")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Streams pass through byte for byte, are metered on the way, and are settled however they end.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::as_conversions, reason = "a test may panic")]
 
 mod common;
 

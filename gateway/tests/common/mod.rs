@@ -426,9 +426,8 @@ impl World {
     }
 
     pub async fn metric(&self, line: &str) -> Option<f64> {
-        let page = self.get(self.gateway.as_ref().unwrap().admin, "/metrics").await.1;
-        let found = page.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' ')?.parse().ok());
-        found
+        let (_, page) = self.get(self.gateway.as_ref().unwrap().admin, "/metrics").await;
+        page.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' ')?.parse().ok())
     }
 
     /// Sends anything to the public port.
