@@ -11,6 +11,7 @@ use kube::Api;
 use quartermaster_cluster::{Cluster, Options};
 use quartermaster_core::units::NanoUsd;
 use quartermaster_crds::v1alpha1::{CostPolicy, ModelDeployment, TokenBudget};
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -152,7 +153,8 @@ impl Stage {
     /// Every object of ours that is still there.
     pub async fn leftovers(&self) -> Result<Vec<String>> {
         let kinds = "deployments,statefulsets,replicasets,pods,services,configmaps,secrets,serviceaccounts,leases,roles,\
-                     rolebindings,clusterroles,clusterrolebindings,poddisruptionbudgets,networkpolicies,crds";
+                     rolebindings,clusterroles,clusterrolebindings,poddisruptionbudgets,networkpolicies,\
+                     persistentvolumeclaims,crds";
         let listed = self.kubectl(&["get", kinds, "-A", "-o", "name"]).await?;
         Ok(listed.lines().filter(|line| line.contains("quartermaster")).map(str::to_owned).collect())
     }
@@ -221,9 +223,14 @@ async fn install(cluster: &Cluster, narrator: &Narrator) -> Result<()> {
     let (crds, app) = (chart("quartermaster-crds"), chart("quartermaster"));
     let base =
         ["upgrade", "--install", "--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", INSTALL_TIMEOUT];
+    // The tag stays the same from build to build: an annotation with the images' digest brings new pods with new images.
+    let digest = digest(&root.join("dist/images"))?;
+    let pods = ["operator", "gateway", "ledger"]
+        .map(|component| format!("--set-string={component}.podAnnotations.images={digest}"));
+    let pods = pods.each_ref().map(String::as_str);
     let runs: [Vec<&str>; 2] = [
         [&base[..], &["quartermaster-crds", &crds]].concat(),
-        [&base[..], &["quartermaster", &app, "--values", &values]].concat(),
+        [&base[..], &["quartermaster", &app, "--values", &values], &pods[..]].concat(),
     ];
     for run in runs {
         let output = cluster.helm(&run).await?;
@@ -232,6 +239,18 @@ async fn install(cluster: &Cluster, narrator: &Narrator) -> Result<()> {
         narrator.show(&format!("helm upgrade --install {}", run.get(8).unwrap_or(&"")), &summary.join("\n"));
     }
     Ok(())
+}
+
+/// One name for what lies in a folder of image tars, by their stamps.
+fn digest(folder: &Path) -> Result<String> {
+    let mut tars: Vec<PathBuf> = std::fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    tars.retain(|path| path.extension().is_some_and(|extension| extension == "tar"));
+    tars.sort();
+    let mut hasher = std::hash::DefaultHasher::new();
+    for tar in tars {
+        std::fs::read(&tar).with_context(|| format!("could not read {}", tar.display()))?.hash(&mut hasher);
+    }
+    Ok(format!("{:016x}", hasher.finish()))
 }
 
 async fn gateway(client: &kube::Client) -> Result<String> {

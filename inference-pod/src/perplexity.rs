@@ -11,8 +11,8 @@ use serde::Serialize;
 const WINDOW_MIN: u32 = 8;
 /// Rows that are computed at once.
 const CHUNK: usize = 64;
-/// Standard errors on either side of a 95 % interval.
-const NORMAL_95: f64 = 1.96;
+/// Standard errors on either side of a 99 % interval.
+const NORMAL_99: f64 = 2.576;
 
 /// The result.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -30,7 +30,7 @@ pub struct Score {
 pub struct Relative {
     /// The other's perplexity over ours: 1 is as good.
     pub score: f64,
-    /// Lower end of the 95 % interval of the score.
+    /// Lower end of the 99 % interval of the score.
     pub low: f64,
     /// Upper end.
     pub high: f64,
@@ -114,7 +114,7 @@ pub fn score(surprises: &[f64]) -> Score {
 pub fn relative(other: &[f64], own: &[f64]) -> Relative {
     let differences: Vec<f64> = other.iter().zip(own).map(|(other, own)| other - own).collect();
     let (mean, error) = mean(&differences);
-    Relative { score: mean.exp(), low: (mean - NORMAL_95 * error).exp(), high: (mean + NORMAL_95 * error).exp() }
+    Relative { score: mean.exp(), low: (mean - NORMAL_99 * error).exp(), high: (mean + NORMAL_99 * error).exp() }
 }
 
 /// Mean and its standard error.

@@ -48,6 +48,12 @@ async fn d_every_rule_accepts_and_refuses_on_the_real_api_server() -> anyhow::Re
 async fn e_uninstall_leaves_nothing_behind() -> anyhow::Result<()> {
     let stage = stage().await?;
     stage.uninstall().await?;
+    // The kinds stay on purpose, for with them would go every object of every user; they go when they are told to.
+    let kinds = stage.leftovers().await?;
+    let only_kinds = kinds.iter().all(|left| left.starts_with("customresourcedefinition"));
+    anyhow::ensure!(only_kinds && kinds.len() == 4, "left behind: {kinds:?}");
+    let names = kinds.iter().map(String::as_str);
+    stage.kubectl(&["delete"].into_iter().chain(names).collect::<Vec<_>>()).await?;
     let left = stage.leftovers().await?;
     anyhow::ensure!(left.is_empty(), "left behind: {left:?}");
     stage.cluster().clone().down()
