@@ -1,5 +1,7 @@
 //! The interim rule, by value: one model, two classes, one ceiling.
 
+#![expect(clippy::expect_used, reason = "a test may fail")]
+
 use quartermaster_core::plan::{ModelPlan, Reason, Verdict, decide};
 use quartermaster_core::snapshot::*;
 use quartermaster_core::units::{Millis, NanoUsd, QualityPpm, Tokens};
