@@ -202,7 +202,14 @@ fn blindness_is_a_condition() {
     world.serve("q8", "cpu-standard");
     world.readings.gateways.clear();
     world.readings.gateways_failed = Some("getting http://gateway:9090/metrics: refused".into());
-    let (status, _) = world.status(NOW);
+    let (first, notes) = world.status(NOW);
+    assert_eq!(reason(&first, ConditionType::SignalsHealthy).0, "Unknown", "at first sight");
+    assert!(notes.is_empty(), "{notes:?}");
+    let mut object = ModelDeployment::clone(&world.index.models["demo/chat"]);
+    object.status = Some(first);
+    world.put_model(object);
+    let (status, notes) = world.status(NOW);
+    assert!(notes.iter().any(|note| note.warning && note.reason == "SignalsMissing"));
     assert_eq!(reason(&status, ConditionType::SignalsHealthy), ("False", "SignalsMissing"));
     assert!(
         get(&status.conditions, ConditionType::SignalsHealthy).unwrap().message.contains("http://gateway:9090/metrics")
