@@ -107,6 +107,7 @@ fn the_best_affordable_variant_is_served_and_the_dominated_one_explained() {
 fn a_difference_that_was_not_measured_is_no_reason_to_pay_more() {
     let mut model = model();
     model.candidates[1].quality = QualityPpm(993_000);
+    model.candidates[1].quality_high = QualityPpm(997_000);
     assert_eq!(planned(&snapshot(model.clone(), "10")).serve, Some(placement("f16", "standard", 2)));
     model.candidates[1].quality_high = QualityPpm(1_000_000);
     let plan = planned(&snapshot(model, "10"));

@@ -2,7 +2,7 @@
 
 use crate::openai::{Answer, OpenAi};
 use crate::trace::Arrival;
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -22,6 +22,8 @@ pub struct Outcome {
     pub answered: usize,
     /// Prompt and completion tokens of the answers.
     pub tokens: u64,
+    /// Completion tokens of the answers alone.
+    pub generated: u64,
     /// From first request to last answer.
     pub took: Duration,
     /// Time to the whole answer, sorted.
@@ -41,25 +43,58 @@ impl Outcome {
     /// Tokens a second over the whole load.
     #[must_use]
     pub fn tokens_per_second(&self) -> f64 {
-        f64::from(u32::try_from(self.tokens).unwrap_or(u32::MAX)) / self.took.as_secs_f64().max(0.001)
+        self.per_second(self.tokens)
+    }
+
+    /// Generated tokens a second over the whole load.
+    #[must_use]
+    pub fn generated_per_second(&self) -> f64 {
+        self.per_second(self.generated)
+    }
+
+    /// Fails, with the first loss, where a request was lost or none was sent.
+    pub fn ensure_lossless(&self) -> Result<()> {
+        ensure!(self.sent > 0, "no request was sent");
+        ensure!(
+            self.failures.is_empty() && self.answered == self.sent,
+            "{} of {} requests were lost: {:?}",
+            self.sent - self.answered,
+            self.sent,
+            self.failures.first()
+        );
+        Ok(())
+    }
+
+    fn per_second(&self, tokens: u64) -> f64 {
+        f64::from(u32::try_from(tokens).unwrap_or(u32::MAX)) / self.took.as_secs_f64().max(0.001)
     }
 
     fn add(&mut self, answer: Result<Answer>, latency: Duration) {
         self.sent += 1;
         match answer.and_then(served) {
-            Ok(tokens) => {
+            Ok(answer) => {
                 self.answered += 1;
-                self.tokens += tokens;
+                self.tokens += answer.total_tokens();
+                self.generated += answer.completion_tokens();
                 self.latencies.push(latency);
             }
             Err(error) => self.failures.push(format!("{error:#}")),
         }
     }
+
+    fn join(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.answered += other.answered;
+        self.tokens += other.tokens;
+        self.generated += other.generated;
+        self.latencies.extend(other.latencies);
+        self.failures.extend(other.failures);
+    }
 }
 
-fn served(answer: Answer) -> Result<u64> {
+fn served(answer: Answer) -> Result<Answer> {
     match (answer.status.as_u16(), answer.total_tokens()) {
-        (200, 1..) => Ok(answer.total_tokens()),
+        (200, 1..) => Ok(answer),
         (status, _) => Err(anyhow!("status {status}: {}", answer.body)),
     }
 }
@@ -91,15 +126,28 @@ pub async fn replay(client: &OpenAi, model: &str, arrivals: &[Arrival]) -> Outco
 /// `streams` clients that ask again as soon as they are answered, until `until` has passed.
 pub async fn saturate(client: &OpenAi, model: &str, streams: usize, until: Duration, shape: Arrival) -> Outcome {
     let start = Instant::now();
+    closed_loop(client, model, streams, shape, move |_| start.elapsed() < until).await
+}
+
+/// `streams` clients that ask again as soon as they are answered, `rounds` times each.
+pub async fn repeat(client: &OpenAi, model: &str, streams: usize, rounds: usize, shape: Arrival) -> Outcome {
+    closed_loop(client, model, streams, shape, move |round| round < rounds).await
+}
+
+async fn closed_loop(
+    client: &OpenAi,
+    model: &str,
+    streams: usize,
+    shape: Arrival,
+    more: impl Fn(usize) -> bool + Copy + Send + 'static,
+) -> Outcome {
+    let start = Instant::now();
     let mut open = JoinSet::new();
     for stream in 0..streams {
         let (client, model) = (client.clone(), model.to_owned());
         open.spawn(async move {
             let mut own = Outcome::default();
-            for round in 0.. {
-                if start.elapsed() >= until {
-                    break;
-                }
+            for round in (0..).take_while(|round| more(*round)) {
                 let sent = Instant::now();
                 let text = prompt(shape.prompt_tokens, stream * 31 + round);
                 let answer = client.chat(&model, &text, shape.output_tokens).await;
@@ -110,12 +158,9 @@ pub async fn saturate(client: &OpenAi, model: &str, streams: usize, until: Durat
     }
     let mut all = Outcome::default();
     while let Some(one) = open.join_next().await {
-        if let Ok(one) = one {
-            all.sent += one.sent;
-            all.answered += one.answered;
-            all.tokens += one.tokens;
-            all.latencies.extend(one.latencies);
-            all.failures.extend(one.failures);
+        match one {
+            Ok(one) => all.join(one),
+            Err(error) => all.add(Err(error.into()), Duration::ZERO),
         }
     }
     finish(all, start)
@@ -146,6 +191,19 @@ mod tests {
     fn prompts_have_the_length_asked_for_and_differ() {
         assert_eq!(prompt(40, 1).split(' ').count(), 40);
         assert_ne!(prompt(40, 1), prompt(40, 2));
+    }
+
+    #[test]
+    fn a_loss_is_an_error_and_so_is_a_load_of_nothing() {
+        let usage = serde_json::json!({"usage": {"total_tokens": 9, "completion_tokens": 4}});
+        let answer = |status| Answer { status, retry_after: None, variant: None, body: usage.clone() };
+        let mut outcome = Outcome::default();
+        assert!(outcome.ensure_lossless().is_err());
+        outcome.add(Ok(answer(reqwest::StatusCode::OK)), Duration::ZERO);
+        assert_eq!((outcome.tokens, outcome.generated), (9, 4));
+        outcome.ensure_lossless().unwrap();
+        outcome.add(Ok(answer(reqwest::StatusCode::BAD_GATEWAY)), Duration::ZERO);
+        assert!(outcome.ensure_lossless().unwrap_err().to_string().contains("1 of 2"));
     }
 
     #[test]

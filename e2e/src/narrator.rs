@@ -9,16 +9,27 @@ use std::time::Instant;
 pub struct Narrator {
     start: Instant,
     bold: (&'static str, &'static str),
+    to_stderr: bool,
 }
 
 impl Default for Narrator {
     fn default() -> Self {
-        let bold = if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-        Self { start: Instant::now(), bold }
+        Self::new(std::io::stdout().is_terminal(), false)
     }
 }
 
 impl Narrator {
+    /// For a program whose standard output is for machines.
+    #[must_use]
+    pub fn on_stderr() -> Self {
+        Self::new(std::io::stderr().is_terminal(), true)
+    }
+
+    fn new(on_terminal: bool, to_stderr: bool) -> Self {
+        let bold = if on_terminal { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+        Self { start: Instant::now(), bold, to_stderr }
+    }
+
     /// A new chapter.
     pub fn chapter(&self, title: impl Display) {
         let (on, off) = self.bold;
@@ -39,7 +50,8 @@ impl Narrator {
     }
 
     fn line(&self, line: impl Display) {
-        let mut out = std::io::stdout().lock();
+        let mut out: Box<dyn Write> =
+            if self.to_stderr { Box::new(std::io::stderr().lock()) } else { Box::new(std::io::stdout().lock()) };
         // A closed terminal must not stop the story: its end is an exit code.
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     }

@@ -2,7 +2,7 @@
 //! A tar is written again only when what goes into it has changed; the same input gives the same bytes.
 
 mod copier;
-mod models;
+pub(crate) mod models;
 mod programs;
 mod stamp;
 

