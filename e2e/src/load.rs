@@ -147,7 +147,7 @@ async fn closed_loop(
         let (client, model) = (client.clone(), model.to_owned());
         open.spawn(async move {
             let mut own = Outcome::default();
-            for round in (0..).take_while(|round| more(*round)) {
+            for round in (0..).take_while(move |round| more(*round)) {
                 let sent = Instant::now();
                 let text = prompt(shape.prompt_tokens, stream * 31 + round);
                 let answer = client.chat(&model, &text, shape.output_tokens).await;
