@@ -120,6 +120,9 @@ impl fmt::Display for Verdict {
             Self::OverCeiling { placement, policy, amount } => {
                 write!(f, "{placement} does not fit the ceiling of {amount} USD of CostPolicy {policy}")
             }
+            Self::Dominated { by, saves_per_hour: NanoUsd::ZERO } => {
+                write!(f, "dominated: {by} is as good at the same price")
+            }
             Self::Dominated { by, saves_per_hour } => {
                 write!(f, "dominated: {by} is as good and saves {saves_per_hour} USD an hour per replica")
             }

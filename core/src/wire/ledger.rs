@@ -6,7 +6,7 @@
 //! which it was reserved, whenever it settles.
 //!
 //! Every answer that is not 200 is a [`Refusal`]: 400 names the field, 401 wants the token, 409 is a conflict or an epoch
-//! that has passed, 503 (with `Retry-After`) means that nothing was done: say it again.
+//! that has passed, 503 means that it may or may not have been done: say the same again under the same id.
 
 use crate::units::{Millis, NanoUsd, Tokens};
 use serde::{Deserialize, Serialize};
@@ -324,6 +324,6 @@ pub enum RefusalCode {
     Conflict,
     /// 409: a newer operator has written before.
     StaleEpoch,
-    /// 503: nothing was done; say it again.
+    /// 503: it may or may not have been done; say the same again under the same id.
     Unavailable,
 }
