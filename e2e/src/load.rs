@@ -22,8 +22,6 @@ pub struct Outcome {
     pub answered: usize,
     /// Prompt and completion tokens of the answers.
     pub tokens: u64,
-    /// Completion tokens of the answers alone.
-    pub generated: u64,
     /// From first request to last answer.
     pub took: Duration,
     /// Time to the whole answer, sorted.
@@ -43,13 +41,7 @@ impl Outcome {
     /// Tokens a second over the whole load.
     #[must_use]
     pub fn tokens_per_second(&self) -> f64 {
-        self.per_second(self.tokens)
-    }
-
-    /// Generated tokens a second over the whole load.
-    #[must_use]
-    pub fn generated_per_second(&self) -> f64 {
-        self.per_second(self.generated)
+        f64::from(u32::try_from(self.tokens).unwrap_or(u32::MAX)) / self.took.as_secs_f64().max(0.001)
     }
 
     /// Fails, with the first loss, where a request was lost or none was sent.
@@ -65,17 +57,12 @@ impl Outcome {
         Ok(())
     }
 
-    fn per_second(&self, tokens: u64) -> f64 {
-        f64::from(u32::try_from(tokens).unwrap_or(u32::MAX)) / self.took.as_secs_f64().max(0.001)
-    }
-
     fn add(&mut self, answer: Result<Answer>, latency: Duration) {
         self.sent += 1;
         match answer.and_then(served) {
             Ok(answer) => {
                 self.answered += 1;
                 self.tokens += answer.total_tokens();
-                self.generated += answer.completion_tokens();
                 self.latencies.push(latency);
             }
             Err(error) => self.failures.push(format!("{error:#}")),
@@ -86,7 +73,6 @@ impl Outcome {
         self.sent += other.sent;
         self.answered += other.answered;
         self.tokens += other.tokens;
-        self.generated += other.generated;
         self.latencies.extend(other.latencies);
         self.failures.extend(other.failures);
     }
@@ -195,12 +181,12 @@ mod tests {
 
     #[test]
     fn a_loss_is_an_error_and_so_is_a_load_of_nothing() {
-        let usage = serde_json::json!({"usage": {"total_tokens": 9, "completion_tokens": 4}});
+        let usage = serde_json::json!({"usage": {"total_tokens": 9}});
         let answer = |status| Answer { status, retry_after: None, variant: None, body: usage.clone() };
         let mut outcome = Outcome::default();
         assert!(outcome.ensure_lossless().is_err());
         outcome.add(Ok(answer(reqwest::StatusCode::OK)), Duration::ZERO);
-        assert_eq!((outcome.tokens, outcome.generated), (9, 4));
+        assert_eq!(outcome.tokens, 9);
         outcome.ensure_lossless().unwrap();
         outcome.add(Ok(answer(reqwest::StatusCode::BAD_GATEWAY)), Duration::ZERO);
         assert!(outcome.ensure_lossless().unwrap_err().to_string().contains("1 of 2"));

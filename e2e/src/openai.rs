@@ -42,12 +42,6 @@ impl Answer {
         self.body["usage"]["total_tokens"].as_u64().unwrap_or(0)
     }
 
-    /// `usage.completion_tokens`.
-    #[must_use]
-    pub fn completion_tokens(&self) -> u64 {
-        self.body["usage"]["completion_tokens"].as_u64().unwrap_or(0)
-    }
-
     /// The message of OpenAI's error shape.
     #[must_use]
     pub fn error(&self) -> &str {

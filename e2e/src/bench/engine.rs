@@ -1,5 +1,6 @@
 //! The engine alone: the inference server as a process of the host, with all its cores.
 
+use super::float;
 use crate::load::saturate;
 use crate::narrator::Narrator;
 use crate::openai::OpenAi;
@@ -17,7 +18,11 @@ const MODEL: &str = "bench";
 const SLOTS: u32 = 8;
 const STREAMS: usize = 8;
 const CONTEXT_TOKENS: u32 = 512;
-const LENGTH: Duration = Duration::from_secs(20);
+/// All streams are busy while it is counted: the clients begin before and end after.
+const WARM: Duration = Duration::from_secs(3);
+const COUNTED: Duration = Duration::from_secs(20);
+/// The server counts each token as it is drawn.
+const COUNTER: &str = "vllm:generation_tokens_total{";
 /// Long answers to short prompts: it is decoding that is measured.
 const SHAPE: Arrival = Arrival { at: Duration::ZERO, prompt_tokens: 8, output_tokens: 96 };
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -44,18 +49,37 @@ pub async fn tokens_per_second(server: &Path, model: &Path, narrator: &Narrator)
     let base = format!("http://{base}");
     let ready = ready(&mut child, &base).await;
     ready.with_context(|| format!("{} does not serve: {}", server.display(), tail(&log)))?;
-    let outcome = saturate(&OpenAi::new(&base, "")?, MODEL, STREAMS, LENGTH, SHAPE).await;
+    let load = tokio::spawn({
+        let client = OpenAi::new(&base, "")?;
+        async move { saturate(&client, MODEL, STREAMS, WARM + COUNTED, SHAPE).await }
+    });
+    let (tokens, took) = count(&base).await?;
+    let outcome = load.await.context("the load broke off")?;
     child.kill().await.context("could not end the inference server")?;
     outcome.ensure_lossless()?;
-    ensure!(outcome.generated > 0, "not a token was generated");
-    let speed = outcome.generated_per_second();
-    narrator.say(format_args!(
-        "{} tokens generated in {} answers within {:.1} s: {speed:.1} tokens/s",
-        outcome.generated,
-        outcome.answered,
-        outcome.took.as_secs_f64()
-    ));
+    ensure!(tokens > 0, "not a token was generated");
+    let speed = float(tokens)? / took.as_secs_f64();
+    narrator.say(format_args!("{tokens} tokens generated in {:.1} s: {speed:.1} tokens/s", took.as_secs_f64()));
     Ok(speed)
+}
+
+/// Tokens that the server draws in a while, and that while.
+async fn count(base: &str) -> Result<(u64, Duration)> {
+    tokio::time::sleep(WARM).await;
+    let (start, before) = (Instant::now(), generated(base).await?);
+    tokio::time::sleep(COUNTED).await;
+    let (took, after) = (start.elapsed(), generated(base).await?);
+    Ok((after.checked_sub(before).context("the server counted backwards")?, took))
+}
+
+async fn generated(base: &str) -> Result<u64> {
+    let metrics = reqwest::get(format!("{base}/metrics")).await?.error_for_status()?.text().await?;
+    counter(&metrics).with_context(|| format!("/metrics has no {COUNTER}…"))
+}
+
+fn counter(metrics: &str) -> Option<u64> {
+    let line = metrics.lines().find(|line| line.starts_with(COUNTER))?;
+    line.rsplit_once(' ')?.1.parse().ok()
 }
 
 fn serve(model: &Path) -> Result<ServeConfig> {
@@ -100,4 +124,16 @@ fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().rev().take(5).collect();
     lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counter_is_found() {
+        let metrics = "# TYPE vllm:generation_tokens counter\nvllm:generation_tokens_total{model_name=\"m\"} 42\n";
+        assert_eq!(counter(metrics), Some(42));
+        assert_eq!(counter("vllm:generation_tokens_total 1"), None);
+    }
 }
