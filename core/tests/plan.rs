@@ -238,3 +238,56 @@ fn higher_priority_is_planned_first() {
     assert_eq!(replicas(&plan.models["demo/chat"]), [("q8", 1)]);
     assert_eq!(plan.models["demo/a-low"].reason.name(), "AtCeiling");
 }
+
+/// A second model beside the first, of the same priority, planned before it.
+fn beside(first: Model, second: Model, ceiling: &str) -> Snapshot {
+    let mut both = snapshot(first, ceiling);
+    both.models.insert("demo/a".into(), Model { name: "a".into(), ..second });
+    both
+}
+
+fn devices(snapshot: &Snapshot, class: &str) -> u32 {
+    let plans = decide(snapshot).models;
+    let groups = plans.values().flat_map(|plan| &plan.groups).filter(|group| group.placement.class == class);
+    groups.map(|group| group.replicas * group.placement.devices).sum()
+}
+
+#[test]
+fn growth_leaves_the_devices_and_the_money_of_those_planned_later_alone() {
+    let blind = Model { load: None, groups: vec![group("q8", "standard", 2, 2)], ..model() };
+    let busy = Model { load: load(4, 8, 100), ..model() };
+    assert_eq!(devices(&beside(blind.clone(), busy.clone(), "100"), "standard"), 3, "two are held, one is left");
+    let poor = beside(blind, busy, "1.50");
+    assert!(decide(&poor).ceilings[0].projected <= usd("1.50"), "two are held, one more fits");
+}
+
+#[test]
+fn a_running_model_is_not_stopped_for_the_growth_of_an_equal_one() {
+    let busy = Model { load: load(4, 8, 100), ..model() };
+    let plans = decide(&beside(model(), busy, "1.10")).models;
+    assert_eq!((replicas(&plans["demo/a"]), replicas(&plans["demo/chat"])), (vec![("q8", 1)], vec![("q8", 1)]));
+}
+
+#[test]
+fn a_switch_of_many_replicas_stays_inside_the_ceiling() {
+    let small = Model { groups: vec![group("q4", "small", 3, 3)], load: load(4, 8, 100), ..model() };
+    // Three standard replicas are 1.50; three small ones beside them for a minute are 0.01.
+    let plan = planned(&snapshot(small.clone(), "1.50"));
+    assert_eq!(replicas(&plan), [("q8", 2), ("q4", 3)]);
+    assert_eq!(replicas(&planned(&snapshot(small, "1.52"))), [("q8", 3), ("q4", 3)]);
+}
+
+#[test]
+fn a_switch_on_one_class_waits_for_devices_rather_than_taking_those_in_use() {
+    let mut full = model();
+    full.candidates.remove(1);
+    full.candidates[0].quality = QualityPpm(1_000_000);
+    full.candidates.push(candidate("q8", "standard", 1, 900_000));
+    full.groups = vec![group("q8", "standard", 3, 3)];
+    let plan = planned(&snapshot(full.clone(), "100"));
+    assert_eq!(plan.serve, Some(placement("q4", "small", 1)), "two devices for f16 are not free");
+    full.candidates.retain(|candidate| candidate.placement.class == "standard");
+    let snapshot = snapshot(full, "100");
+    assert!(devices(&snapshot, "standard") <= 3);
+    assert_eq!(planned(&snapshot).serve, Some(placement("q8", "standard", 1)));
+}

@@ -1,6 +1,6 @@
 //! Which placement of a model is the best one now.
 
-use super::decide::Pools;
+use super::floors::running;
 use super::size::need;
 use super::spend::Books;
 use super::{Considered, Verdict};
@@ -15,9 +15,9 @@ pub(super) fn price(snapshot: &Snapshot, placement: &Placement) -> NanoUsd {
 }
 
 /// A verdict on every candidate; at most one is [`Verdict::Served`].
-pub(super) fn consider(snapshot: &Snapshot, model: &Model, books: &Books<'_>, pools: &Pools) -> Vec<Considered> {
+pub(super) fn consider(snapshot: &Snapshot, model: &Model, books: &Books<'_>) -> Vec<Considered> {
     let barred: Vec<Option<Verdict>> =
-        model.candidates.iter().map(|candidate| bar(snapshot, model, candidate, books, pools)).collect();
+        model.candidates.iter().map(|candidate| bar(snapshot, model, candidate, books)).collect();
     let open: Vec<_> =
         model.candidates.iter().zip(&barred).filter(|(_, bar)| bar.is_none()).map(|(candidate, _)| candidate).collect();
     let top = open.iter().map(|candidate| candidate.quality).max().unwrap_or_default();
@@ -55,7 +55,7 @@ fn rank(snapshot: &Snapshot, model: &Model, candidate: &Candidate, top: QualityP
 }
 
 /// What speaks against a candidate, whatever the others are.
-fn bar(snapshot: &Snapshot, model: &Model, candidate: &Candidate, books: &Books<'_>, pools: &Pools) -> Option<Verdict> {
+fn bar(snapshot: &Snapshot, model: &Model, candidate: &Candidate, books: &Books<'_>) -> Option<Verdict> {
     let placement = &candidate.placement;
     if let Some(because) = &candidate.unusable {
         return Some(Verdict::Unusable { because: because.clone() });
@@ -67,22 +67,31 @@ fn bar(snapshot: &Snapshot, model: &Model, candidate: &Candidate, books: &Books<
     if let Some(floor) = model.quality_floor.filter(|floor| candidate.quality < *floor) {
         return Some(Verdict::BelowQualityFloor { quality: candidate.quality, floor });
     }
-    if pools.get(&placement.class).is_some_and(|free| *free < placement.devices) {
+    let overlapping = beside_what_runs(model, placement, books);
+    if overlapping.room(placement, 1) == 0 {
         return Some(Verdict::Pool { class: placement.class.clone() });
     }
-    over_ceiling(model, placement, books)
+    over_ceiling(model, placement, &overlapping)
 }
 
-/// The ceiling that a placement does not fit under. What runs now and fits counts too, for as long as the newcomer takes
-/// to start: make before break stays inside the ceiling, unless what runs is itself above it.
-fn over_ceiling(model: &Model, placement: &Placement, books: &Books<'_>) -> Option<Verdict> {
+/// Whether one replica is affordable with nothing else of the model beside it.
+pub(super) fn fits_alone(model: &Model, placement: &Placement, books: &Books<'_>) -> bool {
+    books.afford(&model.namespace, placement, 1).0 > 0
+}
+
+/// The books with what the model runs on other hardware, for as long as a newcomer takes to start: make before break stays
+/// inside the ceiling, unless what runs is itself above it.
+fn beside_what_runs<'a>(model: &Model, placement: &Placement, books: &Books<'a>) -> Books<'a> {
     let mut overlapping = books.clone();
-    let others = model.groups.iter().filter(|group| group.wanted > 0 && !group.placement.same_hardware(placement));
-    for group in others {
-        if books.afford(&model.namespace, &group.placement, 1).0 > 0 {
+    for group in running(model).filter(|group| !group.placement.same_hardware(placement)) {
+        if fits_alone(model, &group.placement, books) {
             overlapping.commit(&model.namespace, &group.placement, group.wanted, group.startup);
         }
     }
+    overlapping
+}
+
+fn over_ceiling(model: &Model, placement: &Placement, overlapping: &Books<'_>) -> Option<Verdict> {
     let (affordable, ceiling) = overlapping.afford(&model.namespace, placement, 1);
     ceiling.filter(|_| affordable == 0).map(|ceiling| Verdict::OverCeiling {
         placement: placement.clone(),

@@ -1,42 +1,54 @@
 //! The interim rule, until the whole optimisation stands: models by priority, each its best affordable placement.
 
-use super::choose::consider;
+use super::choose::{consider, fits_alone};
+use super::floors::{Floors, book, floors, running};
 use super::size::{Size, size};
 use super::spend::Books;
 use super::{CeilingPlan, Considered, GroupPlan, ModelPlan, PLAN_HORIZON, Plan, Reason, Verdict};
 use crate::snapshot::{Group, Model, Placement, Snapshot};
 use crate::units::NanoUsd;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
-
-/// Devices still free, by hardware class; a class without a limit is absent.
-pub(super) type Pools = BTreeMap<String, u32>;
 
 /// The plan for a snapshot. The same snapshot always gives the same plan.
 #[must_use]
 pub fn decide(snapshot: &Snapshot) -> Plan {
-    let mut books = Books::open(snapshot);
-    let mut pools: Pools =
-        snapshot.classes.iter().filter_map(|(name, class)| Some((name.clone(), class.max_devices?))).collect();
     let mut order: Vec<_> = snapshot.models.iter().collect();
     order.sort_by_key(|(key, model)| (Reverse(model.priority), *key));
-    let models = order
-        .into_iter()
-        .map(|(key, model)| (key.clone(), decide_model(snapshot, model, &mut books, &mut pools)))
-        .collect();
-    let ceilings = snapshot.ceilings.iter().zip(books.projected()).map(|(ceiling, projected)| CeilingPlan {
+    let mut floors = floors(snapshot, &order);
+    let mut planned = Books::open(snapshot);
+    let mut plan = Plan::default();
+    for (key, model) in order {
+        floors.remove(key.as_str());
+        let mut books = with_floors(&planned, snapshot, &floors);
+        let decided = decide_model(snapshot, model, &mut books);
+        commit(model, &decided, &mut planned);
+        plan.models.insert(key.clone(), decided);
+    }
+    let ceilings = snapshot.ceilings.iter().zip(planned.projected()).map(|(ceiling, projected)| CeilingPlan {
         policy: ceiling.policy.clone(),
         period: ceiling.period.clone(),
         projected,
         committed_above: projected > ceiling.amount,
     });
-    Plan { models, ceilings: ceilings.collect() }
+    plan.ceilings = ceilings.collect();
+    plan
 }
 
-fn decide_model(snapshot: &Snapshot, model: &Model, books: &mut Books<'_>, pools: &mut Pools) -> ModelPlan {
-    let considered = consider(snapshot, model, books, pools);
+/// What is planned, and what those who come later keep.
+fn with_floors<'a>(planned: &Books<'a>, snapshot: &Snapshot, floors: &Floors<'_>) -> Books<'a> {
+    let mut books = planned.clone();
+    for (key, groups) in floors {
+        if let Some(model) = snapshot.models.get(*key) {
+            book(&mut books, model, groups);
+        }
+    }
+    books
+}
+
+fn decide_model(snapshot: &Snapshot, model: &Model, books: &mut Books<'_>) -> ModelPlan {
+    let considered = consider(snapshot, model, books);
     let Some(load) = model.load else {
-        return hold(snapshot, model, considered, books, pools);
+        return hold(snapshot, model, considered);
     };
     let served = considered.iter().find(|considered| considered.verdict == Verdict::Served);
     let Some(target) = served.map(|considered| considered.placement.clone()) else {
@@ -44,58 +56,47 @@ fn decide_model(snapshot: &Snapshot, model: &Model, books: &mut Books<'_>, pools
         return ModelPlan { considered, ..plan(snapshot, None, Vec::new(), Some(0), reason) };
     };
     let (old, current): (Vec<&Group>, Vec<&Group>) =
-        model.groups.iter().filter(|group| group.wanted > 0).partition(|group| !group.placement.same_hardware(&target));
+        running(model).partition(|group| !group.placement.same_hardware(&target));
     let Size { needed, wanted, mut reason } = size(snapshot.now, model, load, &target);
+    let ready: u32 = current.iter().filter(|group| group.placement == target).map(|group| group.ready).sum();
+    // Make before break: the old placement goes when as much of the new one is ready as it had itself.
+    let kept = |replicas: u32| old.iter().filter(move |group| ready < replicas.min(group.ready.max(1)));
+    for group in kept(wanted).filter(|group| fits_alone(model, &group.placement, books)).collect::<Vec<_>>() {
+        books.commit(&model.namespace, &group.placement, group.wanted, group.startup);
+    }
     let (mut replicas, ceiling) = books.afford(&model.namespace, &target, wanted);
     if let Some(ceiling) = ceiling {
         reason = Reason::AtCeiling { policy: ceiling.policy.clone(), replicas, wanted, amount: ceiling.amount };
     }
-    if let Some(free) =
-        pools.get(&target.class).map(|free| free / target.devices.max(1)).filter(|free| *free < replicas)
-    {
-        replicas = free;
+    if books.room(&target, replicas) < replicas {
+        replicas = books.room(&target, replicas);
         reason = Reason::PoolExhausted { class: target.class.clone(), replicas, wanted };
     }
-    let ready: u32 = current.iter().filter(|group| group.placement == target).map(|group| group.ready).sum();
-    // Make before break: the old placement goes when as much of the new one is ready as it had itself.
-    let kept: Vec<&Group> = old.into_iter().filter(|group| ready < replicas.min(group.ready.max(1))).collect();
-    if let Some(from) = kept.iter().chain(&current).map(|group| &group.placement).find(|from| **from != target) {
+    if let Some(from) = kept(replicas).chain(&current).map(|group| &group.placement).find(|from| **from != target) {
         reason = switching(from, &target, &considered);
     }
     let groups: Vec<GroupPlan> = std::iter::once(GroupPlan { placement: target.clone(), replicas })
-        .chain(kept.iter().map(|group| GroupPlan { placement: group.placement.clone(), replicas: group.wanted }))
+        .chain(kept(replicas).map(|group| GroupPlan { placement: group.placement.clone(), replicas: group.wanted }))
         .collect();
-    commit(model, &groups, Some(&target), books, pools);
     ModelPlan { considered, ..plan(snapshot, Some(target), groups, Some(needed), reason) }
 }
 
 /// Blind is not idle: what runs goes on, nothing is started or stopped.
-fn hold(
-    snapshot: &Snapshot,
-    model: &Model,
-    considered: Vec<Considered>,
-    books: &mut Books<'_>,
-    pools: &mut Pools,
-) -> ModelPlan {
-    let running = model.groups.iter().filter(|group| group.wanted > 0);
+fn hold(snapshot: &Snapshot, model: &Model, considered: Vec<Considered>) -> ModelPlan {
     let groups: Vec<GroupPlan> =
-        running.map(|group| GroupPlan { placement: group.placement.clone(), replicas: group.wanted }).collect();
-    commit(model, &groups, None, books, pools);
+        running(model).map(|group| GroupPlan { placement: group.placement.clone(), replicas: group.wanted }).collect();
     let because = model.blind_because.clone().unwrap_or_else(|| "the load is not known".to_owned());
     let serve = groups.first().map(|group| group.placement.clone());
     ModelPlan { considered, ..plan(snapshot, serve, groups, None, Reason::SignalsBlind { because }) }
 }
 
-/// Books the groups: the target until the horizon, what it replaces until it has started.
-fn commit(model: &Model, groups: &[GroupPlan], target: Option<&Placement>, books: &mut Books<'_>, pools: &mut Pools) {
-    for group in groups {
-        let replaced = target.is_some_and(|target| !target.same_hardware(&group.placement));
-        let startup = model.groups.iter().map(|group| group.startup).max().unwrap_or(PLAN_HORIZON);
-        let time = if replaced { startup } else { PLAN_HORIZON };
-        books.commit(&model.namespace, &group.placement, group.replicas, time);
-        if let Some(free) = pools.get_mut(&group.placement.class) {
-            *free = free.saturating_sub(group.replicas.saturating_mul(group.placement.devices));
-        }
+/// Books a plan: what it serves until the horizon, what that replaces until it has started.
+fn commit(model: &Model, plan: &ModelPlan, books: &mut Books<'_>) {
+    let startup = model.groups.iter().map(|group| group.startup).max().unwrap_or(PLAN_HORIZON);
+    for group in &plan.groups {
+        let kept =
+            plan.needed.is_some() && plan.serve.as_ref().is_some_and(|serve| !serve.same_hardware(&group.placement));
+        books.commit(&model.namespace, &group.placement, group.replicas, if kept { startup } else { PLAN_HORIZON });
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod choose;
 mod decide;
+mod floors;
 mod reason;
 mod size;
 mod spend;

@@ -129,7 +129,7 @@ impl fmt::Display for Verdict {
             Self::LowerQuality { than } => write!(f, "{than} is better and affordable"),
             Self::Dearer { than } => write!(f, "{than} is cheaper and good enough"),
             Self::Unusable { because } => f.write_str(because),
-            Self::Pool { class } => write!(f, "maxDevices of HardwareClass {class} is below one replica's devices"),
+            Self::Pool { class } => write!(f, "maxDevices of HardwareClass {class} leaves no room for one replica"),
         }
     }
 }

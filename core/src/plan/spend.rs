@@ -3,6 +3,7 @@
 
 use crate::snapshot::{Ceiling, Placement, Snapshot};
 use crate::units::{Millis, NanoUsd};
+use std::collections::BTreeMap;
 
 /// How far ahead a replica without a planned end counts.
 pub const PLAN_HORIZON: Millis = Millis(30 * 60_000);
@@ -23,18 +24,21 @@ pub fn projected(
     })
 }
 
-/// What is promised under each ceiling while a plan is being made.
+/// What is promised under each ceiling and of each pool while a plan is being made.
 #[derive(Clone, Debug)]
 pub struct Books<'a> {
     snapshot: &'a Snapshot,
     committed: Vec<NanoUsd>,
+    /// Devices in use, by class. More than the class has where more run already than a lowered maximum allows.
+    devices: BTreeMap<&'a str, u32>,
 }
 
 impl<'a> Books<'a> {
     /// Books in which only the past stands.
     #[must_use]
     pub fn open(snapshot: &'a Snapshot) -> Self {
-        Self { snapshot, committed: snapshot.ceilings.iter().map(|ceiling| ceiling.settled).collect() }
+        let committed = snapshot.ceilings.iter().map(|ceiling| ceiling.settled).collect();
+        Self { snapshot, committed, devices: snapshot.classes.keys().map(|class| (class.as_str(), 0)).collect() }
     }
 
     /// Writes down replicas that will run for `time`.
@@ -44,6 +48,17 @@ impl<'a> Books<'a> {
                 *committed = committed.saturating_add(projected(self.snapshot, placement, replicas, ceiling, time));
             }
         }
+        if let Some(used) = self.devices.get_mut(placement.class.as_str()) {
+            *used = used.saturating_add(replicas.saturating_mul(placement.devices));
+        }
+    }
+
+    /// The most replicas up to `wanted` that the pool has devices for.
+    #[must_use]
+    pub fn room(&self, placement: &Placement, wanted: u32) -> u32 {
+        let most = self.snapshot.classes.get(&placement.class).and_then(|class| class.max_devices);
+        let used = self.devices.get(placement.class.as_str()).copied().unwrap_or(0);
+        most.map_or(wanted, |most| wanted.min(most.saturating_sub(used) / placement.devices.max(1)))
     }
 
     /// The most replicas up to `wanted` that every enforced ceiling affords, and the ceiling that stops at fewer.
