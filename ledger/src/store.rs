@@ -154,6 +154,7 @@ pub trait Store {
     fn set_epoch(&mut self, epoch: u64) -> Result<()>;
     /// Keeps the entry where it is larger than what is known of its pod and hour.
     fn record_spend(&mut self, entry: &SpendEntry) -> Result<()>;
-    /// Sum over hours that start at or after `since`, of one namespace or of all.
+    /// Sum over UTC hours that end after `since`, of one namespace or of all. An hour that began before `since` counts
+    /// in full: in a time zone of half hours a ceiling rather sees too much than too little.
     fn spend(&mut self, since: Millis, namespace: Option<&str>) -> Result<NanoUsd>;
 }

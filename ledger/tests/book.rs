@@ -266,7 +266,12 @@ fn spend_is_cumulative_and_the_largest_figure_wins() {
     let mut total = |since, namespace| book.store.spend(since, namespace).expect("a sum");
     assert_eq!(total(hour_start, None), NanoUsd(39));
     assert_eq!(total(hour_start, Some("demo")), NanoUsd(34));
-    assert_eq!(total(Millis(hour_start.0 + 1), Some("demo")), NanoUsd(4));
+    // A day of a half-hour time zone begins within an hour, which counts in full until it has ended.
+    let into = |millis| Millis(hour_start.0 + millis);
+    assert_eq!(total(into(Millis::HOUR.0 / 2), Some("demo")), NanoUsd(34));
+    assert_eq!(total(into(Millis::HOUR.0 - 1), Some("demo")), NanoUsd(34));
+    assert_eq!(total(into(Millis::HOUR.0), Some("demo")), NanoUsd(4));
+    assert_eq!(total(into(2 * Millis::HOUR.0), Some("demo")), NanoUsd(0));
     assert_eq!(total(hour_start, Some("nobody")), NanoUsd(0));
 }
 

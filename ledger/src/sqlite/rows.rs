@@ -261,12 +261,14 @@ impl Store for SqliteStore {
     }
 
     fn spend(&mut self, since: Millis, namespace: Option<&str>) -> Result<NanoUsd> {
+        // A period may begin within a UTC hour (time zones of half hours): the whole hour counts, never too little.
+        let reaching = since.0.saturating_sub(Millis::HOUR.0);
         let sum = || {
             self.connection
                 .prepare_cached(
-                    "SELECT coalesce(sum(nano_usd), 0) FROM spend WHERE hour_start >= ?1 AND (?2 IS NULL OR namespace = ?2)",
+                    "SELECT coalesce(sum(nano_usd), 0) FROM spend WHERE hour_start > ?1 AND (?2 IS NULL OR namespace = ?2)",
                 )?
-                .query_row(params![since.0, namespace], |row| row.get(0))
+                .query_row(params![reaching, namespace], |row| row.get(0))
         };
         sum().map(NanoUsd).map_err(|source| failed("add up spend", source))
     }
