@@ -116,8 +116,6 @@ fn a_full_example_names_every_field_that_is_not_obeyed() {
             &[
                 "spec.subjects[2].serviceAccount",
                 "spec.subjects[3].jwtClaim",
-                "spec.parent.namespace",
-                "spec.allowedNamespaces",
                 "spec.windows[monthly].amount",
                 "spec.rateLimits",
                 "spec.onExhausted[Degrade]",

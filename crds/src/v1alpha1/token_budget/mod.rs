@@ -302,9 +302,6 @@ impl TokenBudgetSpec {
             fields.when(subject.service_account.is_some(), format!("spec.subjects[{index}].serviceAccount"));
             fields.when(subject.jwt_claim.is_some(), format!("spec.subjects[{index}].jwtClaim"));
         }
-        let foreign_parent = self.parent.as_ref().is_some_and(|p| p.namespace.is_some());
-        fields.when(foreign_parent, "spec.parent.namespace");
-        fields.when(!self.allowed_namespaces.is_empty(), "spec.allowedNamespaces");
         for window in &self.windows {
             fields.when(window.amount.is_some(), format!("spec.windows[{}].amount", window.name));
         }
