@@ -39,12 +39,15 @@ pub(crate) fn utc() -> String {
     "UTC".to_owned()
 }
 
+/// What Kubernetes takes as the value of a label, the empty one included.
+const LABEL_VALUE: &str = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
+
 /// The schema of a map of labels, bounded.
 pub(crate) fn labels_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "object",
         "maxProperties": crate::limits::LABELS,
-        "additionalProperties": { "type": "string", "maxLength": crate::limits::LABEL },
+        "additionalProperties": { "type": "string", "maxLength": crate::limits::LABEL, "pattern": LABEL_VALUE },
     })
 }
 

@@ -188,7 +188,9 @@ pub struct Parent {
     validation = Rule::new("!has(self.timeZone) || has(self.period)")
         .message("timeZone is for calendar windows only: a rolling window has no midnight"),
     validation = Rule::new("!has(self.rolling) || duration(self.rolling) >= duration('1s')")
-        .message("rolling is at least 1s")
+        .message("rolling is at least 1s"),
+    validation = Rule::new("!has(self.rolling) || duration(self.rolling) <= duration('87600h')")
+        .message("rolling is at most 87600h, ten years")
 )]
 pub struct Window {
     /// Unique within the budget, such as daily.
