@@ -64,7 +64,7 @@ async fn load_corrupt_image(stage: &Stage) -> Result<()> {
     let tar = folder.path().join("corrupt.tar");
     let image = Image {
         name: CORRUPT_IMAGE.to_owned(),
-        files: vec![ImageFile::bytes("model.gguf", 0o644, b"GGUF, or so it says".to_vec())],
+        files: vec![ImageFile::bytes("/model.gguf", 0o644, b"GGUF, or so it says".to_vec())],
         ..Image::default()
     };
     image.write_tar(&tar)?;

@@ -5,10 +5,16 @@ use quartermaster_e2e::openai::OpenAi;
 use quartermaster_e2e::stage::Stage;
 use quartermaster_e2e::story::{MODEL, TEAM_KEY};
 use serde_json::json;
+use std::time::Duration;
 
 const CHAT: &str = "/v1/chat/completions";
 
+const SERVED_WITHIN: Duration = Duration::from_secs(120);
+
 pub(super) async fn each_gets_its_status(stage: &Stage) -> Result<()> {
+    let team = OpenAi::new(stage.gateway(), TEAM_KEY)?;
+    let served = async || Ok(team.chat(MODEL, "Are you there?", 4).await?.status.is_success());
+    stage.until(SERVED_WITHIN, "a good request is answered", served).await?;
     let good = |model: &str| {
         json!({"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}).to_string()
     };
@@ -32,7 +38,7 @@ pub(super) async fn each_gets_its_status(stage: &Stage) -> Result<()> {
         ensure!(answer.error().contains(named), "{what}: `{}` does not name `{named}`", answer.error());
         println!("{what}: {status} {}", answer.error());
     }
-    let answer = OpenAi::new(stage.gateway(), TEAM_KEY)?.chat(MODEL, "Still there?", 4).await?;
+    let answer = team.chat(MODEL, "Still there?", 4).await?;
     ensure!(answer.status.is_success(), "after all that, a good request got {}: {}", answer.status, answer.body);
     Ok(())
 }

@@ -8,6 +8,7 @@ mod rules;
 use quartermaster_e2e::narrator::Narrator;
 use quartermaster_e2e::stage::Stage;
 use quartermaster_e2e::story;
+use std::time::Duration;
 
 /// Name of the tests' cluster.
 const CLUSTER: &str = "e2e";
@@ -49,6 +50,8 @@ async fn e_uninstall_leaves_nothing_behind() -> anyhow::Result<()> {
     let stage = stage().await?;
     stage.uninstall().await?;
     // The kinds stay on purpose, for with them would go every object of every user; they go when they are told to.
+    let pods_end = async || Ok(!stage.leftovers().await?.iter().any(|left| left.starts_with("pod/")));
+    stage.until(Duration::from_secs(120), "the pods of the chart have drained and ended", pods_end).await?;
     let kinds = stage.leftovers().await?;
     let only_kinds = kinds.iter().all(|left| left.starts_with("customresourcedefinition"));
     anyhow::ensure!(only_kinds && kinds.len() == 4, "left behind: {kinds:?}");

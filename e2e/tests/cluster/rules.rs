@@ -10,6 +10,10 @@ use serde_json::Value;
 
 /// Where the table's objects are tried; no operator obeys anything here for long, since nothing is stored but `before`.
 const NAMESPACE: &str = "default";
+/// A HardwareClass that the demo has: the table's objects of that name take another.
+const DEMO_CLASS: &str = "cpu-standard";
+/// Name of the objects that are stored for a rule on updates.
+const TRIAL: &str = "rule-trial";
 
 pub(super) async fn hold_on_the_api_server(stage: &Stage) -> Result<()> {
     let mut wrong = Vec::new();
@@ -35,18 +39,25 @@ async fn tried(stage: &Stage, case: &Case) -> Result<Result<(), String>> {
     let object = typed(&case.object)?;
     let api = api(stage, &object)?;
     let Some(before) = &case.before else {
-        let body = serde_json::to_vec(&case.object)?;
+        let mut fresh = case.object.clone();
+        if fresh["metadata"]["name"] == DEMO_CLASS {
+            fresh["metadata"]["name"] = TRIAL.into();
+        }
+        let body = serde_json::to_vec(&fresh)?;
         return Ok(refusal(strictly(stage, Method::POST, api.resource_url(), body).await));
     };
-    let before = typed(before)?;
-    let name = before.metadata.name.clone().context("an object without a name")?;
+    // Another name than any object that is really there.
+    let (mut before, mut object) = (typed(before)?, object);
+    before.metadata.name = Some(TRIAL.to_owned());
+    object.metadata.name = Some(TRIAL.to_owned());
+    let name = TRIAL;
     let stored =
         api.create(&PostParams::default(), &before).await.with_context(|| format!("`before` of {:?}", case.name))?;
     let mut after = object;
     after.metadata.resource_version = stored.metadata.resource_version;
     let body = serde_json::to_vec(&after)?;
     let answer = refusal(strictly(stage, Method::PUT, &format!("{}/{name}", api.resource_url()), body).await);
-    api.delete(&name, &DeleteParams::default()).await.context("could not delete a `before`")?;
+    api.delete(name, &DeleteParams::default()).await.context("could not delete a `before`")?;
     Ok(answer)
 }
 
