@@ -89,6 +89,12 @@ pub const EVENT_NOTE_BYTES_MAX: usize = 1_000;
 
 /// Parents of a budget; a longer chain is a mistake.
 pub const BUDGET_DEPTH_MAX: usize = 8;
+/// Budgets that the ledger takes; one more and it refuses them all.
+pub const LEDGER_BUDGETS_MAX: usize = 10_000;
+/// Windows of one budget that it takes.
+pub const LEDGER_WINDOWS_MAX: usize = 16;
+/// Longest rolling window that it takes: ten years.
+pub const LEDGER_ROLLING_MAX: Millis = Millis(10 * 366 * 86_400_000);
 /// API keys in one snapshot.
 pub const KEYS_MAX: usize = 20_000;
 
@@ -96,6 +102,10 @@ pub const KEYS_MAX: usize = 20_000;
 pub const PRE_STOP_SECONDS: i64 = 8;
 /// A pod may take so long to finish its requests.
 pub const TERMINATION_SECONDS: i64 = 120;
+/// What is left of it, after the wait and the drain, for the engine to end by itself.
+pub const EXIT_SECONDS: i64 = 10;
+/// The engine finishes its requests for so long after SIGTERM.
+pub const DRAIN_SECONDS: i64 = TERMINATION_SECONDS - PRE_STOP_SECONDS - EXIT_SECONDS;
 /// A replica may take so long to load its model before the kubelet restarts it.
 pub const STARTUP_PROBE_SECONDS: i32 = 30 * 60;
 /// Shutdown of servers and loops.

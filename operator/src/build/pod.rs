@@ -3,9 +3,9 @@
 use super::{Error, Shape, Source, config};
 use crate::{limits, names};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction, Lifecycle,
-    LifecycleHandler, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext,
-    SleepAction, Toleration, Volume, VolumeMount,
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction,
+    Lifecycle, LifecycleHandler, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile,
+    SecurityContext, SleepAction, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -21,6 +21,8 @@ const COPIER: &str = "/quartermaster/model-copy";
 const ENGINE_COPIER: &str = "/usr/local/bin/model-copy";
 const ENGINE: &str = "/usr/local/bin/quartermaster-inference-pod";
 const CONFIG: &str = "/etc/quartermaster";
+/// How long the engine finishes requests after SIGTERM; without it the engine cuts them off sooner than the kubelet.
+const DRAIN: &str = "QM_DRAIN_SECONDS";
 
 /// Pod of one replica.
 pub(super) fn spec(shape: &Shape<'_>) -> Result<PodSpec, Error> {
@@ -56,9 +58,11 @@ fn engine(shape: &Shape<'_>, resources: ResourceRequirements) -> Container {
         ..ContainerPort::default()
     };
     let sleep = SleepAction { seconds: limits::PRE_STOP_SECONDS };
+    let drain = EnvVar { name: DRAIN.to_owned(), value: Some(limits::DRAIN_SECONDS.to_string()), value_from: None };
     Container {
         ports: Some(vec![port]),
         args: Some(vec!["serve".to_owned(), "--config".to_owned(), format!("{CONFIG}/{}", config::SERVE_JSON)]),
+        env: Some(vec![drain]),
         volume_mounts: Some(vec![
             read_only("config", CONFIG),
             read_only("models", config::MODELS),
