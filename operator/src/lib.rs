@@ -21,6 +21,7 @@
 //! | `apps` | `deployments` | get, list, watch, create, patch, delete | replicas |
 //! | core | `configmaps`, `services` | get, create, patch; `configmaps` also delete | `serve.json`; a model's Service |
 //! | `policy` | `poddisruptionbudgets` | get, create, patch | a model's disruption budget |
+//! | `networking.k8s.io` | `networkpolicies` | get, create, patch | who may talk to a model's pods |
 //! | core | `pods`, `nodes` | list, watch | replicas; devices of a class |
 //! | core | `secrets` | get, list | API keys that budgets name |
 //! | `events.k8s.io` | `events` | create, patch | Events |

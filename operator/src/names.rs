@@ -6,6 +6,14 @@ use quartermaster_core::snapshot::Placement;
 pub const FIELD_MANAGER: &str = "quartermaster";
 /// Label: who made the object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Label of the chart's pods: the application, whose name is [`FIELD_MANAGER`].
+pub const APP: &str = "app.kubernetes.io/name";
+/// Label of the chart's pods: which component.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// Components that talk to inference pods.
+pub const COMPONENTS_TO_PODS: [&str; 2] = ["gateway", "operator"];
+/// Label that the API server puts on every namespace.
+pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 /// Label: name of the ModelDeployment.
 pub const MODEL: &str = "quartermaster.dev/model";
 /// Label: name of the HardwareClass.

@@ -91,7 +91,7 @@ impl Planner {
             keys: None,
             salt: None,
             accounts: Accounts::new(tools.ledger.clone()),
-            actuator: Actuator::new(tools.client.clone(), tools.settings.clone()),
+            actuator: Actuator::new(tools.client.clone(), tools.settings.clone(), tools.namespace.clone()),
             statuses: StatusWriter::new(tools.client.clone(), announcer),
             tools,
         }

@@ -133,14 +133,16 @@ impl Guard {
 pub struct Actuator {
     client: Client,
     settings: Settings,
+    /// Namespace of the release, where those are who may talk to pods.
+    namespace: String,
     applied: BTreeMap<String, (String, Millis)>,
 }
 
 impl Actuator {
     /// A writer that has applied nothing yet.
     #[must_use]
-    pub fn new(client: Client, settings: Settings) -> Self {
-        Self { client, settings, applied: BTreeMap::new() }
+    pub fn new(client: Client, settings: Settings, namespace: String) -> Self {
+        Self { client, settings, namespace, applied: BTreeMap::new() }
     }
 
     /// Forgets what was applied: another leader may have been at it.
@@ -152,11 +154,13 @@ impl Actuator {
     pub async fn carry_out(&mut self, order: &Order, index: &Index, guard: &Guard, now: Millis) -> Result<bool, Error> {
         match order {
             Order::Model { model, generation } => {
-                guard.current("applying the Service of", model, *generation)?;
+                guard.current("applying what belongs to", model, *generation)?;
                 let Some(object) = index.models.get(model) else { return Ok(false) };
                 let service = self.apply(&build::service(object), object, guard, now).await?;
                 let budget = self.apply(&build::disruption_budget(object), object, guard, now).await?;
-                Ok(service || budget)
+                let policy = build::network_policy(object, &self.namespace);
+                let policy = self.apply(&policy, object, guard, now).await?;
+                Ok(service || budget || policy)
             }
             Order::Group { model, generation, placement, replicas } => {
                 guard.current("applying the replicas of", model, *generation)?;

@@ -10,7 +10,7 @@ use quartermaster_core::units::Millis;
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Service and PodDisruptionBudget of a model are as built.
+    /// Service, PodDisruptionBudget and NetworkPolicy of a model are as built.
     Model {
         /// `namespace/name`.
         model: String,

@@ -1,7 +1,7 @@
 //! Spec and plan → Kubernetes objects. Pure: the same input gives the same object, byte for byte.
 //!
-//! One Deployment and ConfigMap per (model, class, devices), one Service and PodDisruptionBudget per model. All are owned
-//! by the ModelDeployment, so that deleting it leaves nothing behind and needs no finalizer.
+//! One Deployment and ConfigMap per (model, class, devices), one Service, PodDisruptionBudget and
+//! NetworkPolicy per model. All are owned by the ModelDeployment, so that deleting it leaves nothing behind and needs no finalizer.
 
 mod config;
 mod deployment;
@@ -11,7 +11,7 @@ mod source;
 
 pub use config::{config_hash, config_map, serve_config};
 pub use deployment::deployment;
-pub use model::{disruption_budget, service};
+pub use model::{disruption_budget, network_policy, service};
 pub use source::{Source, SourceError};
 
 use crate::names;

@@ -1,10 +1,13 @@
-//! What a model has once, whatever its groups: a Service for people and a PodDisruptionBudget.
+//! What a model has once, whatever its groups: a Service for people, a PodDisruptionBudget and a NetworkPolicy.
 
 use super::{meta, model_labels};
 use crate::names;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::networking::v1::{
+    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use quartermaster_crds::v1alpha1::ModelDeployment;
@@ -44,5 +47,42 @@ pub fn disruption_budget(model: &ModelDeployment) -> PodDisruptionBudget {
             ..PodDisruptionBudgetSpec::default()
         }),
         ..PodDisruptionBudget::default()
+    }
+}
+
+/// Only our gateways and operators, in the namespace of the release, may talk to a model's pods: whoever else could would
+/// be served past every budget. Policies add up, so a scraper of another namespace is let in by one more of its own.
+#[must_use]
+pub fn network_policy(model: &ModelDeployment, release: &str) -> NetworkPolicy {
+    let labels = |key: &str, value: &str| Some([(key.to_owned(), value.to_owned())].into());
+    let component = LabelSelectorRequirement {
+        key: names::COMPONENT.to_owned(),
+        operator: "In".to_owned(),
+        values: Some(names::COMPONENTS_TO_PODS.map(str::to_owned).to_vec()),
+    };
+    let peer = NetworkPolicyPeer {
+        namespace_selector: Some(LabelSelector {
+            match_labels: labels(names::NAMESPACE_NAME, release),
+            ..LabelSelector::default()
+        }),
+        pod_selector: Some(LabelSelector {
+            match_labels: labels(names::APP, names::FIELD_MANAGER),
+            match_expressions: Some(vec![component]),
+        }),
+        ip_block: None,
+    };
+    let port = NetworkPolicyPort {
+        port: Some(IntOrString::Int(i32::from(names::POD_PORT))),
+        protocol: Some("TCP".to_owned()),
+        end_port: None,
+    };
+    NetworkPolicy {
+        metadata: meta(model, model.name_any()),
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(LabelSelector { match_labels: Some(model_labels(model)), ..LabelSelector::default() }),
+            policy_types: Some(vec!["Ingress".to_owned()]),
+            ingress: Some(vec![NetworkPolicyIngressRule { from: Some(vec![peer]), ports: Some(vec![port]) }]),
+            egress: None,
+        }),
     }
 }

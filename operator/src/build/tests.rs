@@ -26,9 +26,10 @@ fn a_group_on_gpu() {
 }
 
 #[test]
-fn a_model_has_a_service_and_a_disruption_budget() {
+fn a_model_has_a_service_a_disruption_budget_and_a_network_policy() {
     insta::assert_yaml_snapshot!("service", service(&model("demo", "chat")));
     insta::assert_yaml_snapshot!("disruption_budget", disruption_budget(&model("demo", "chat")));
+    insta::assert_yaml_snapshot!("network_policy", network_policy(&model("demo", "chat"), "quartermaster-system"));
 }
 
 #[test]
