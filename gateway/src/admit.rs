@@ -4,7 +4,7 @@ use crate::request::parse::Asked;
 use crate::respond::Refusal;
 use quartermaster_core::units::{Millis, Tokens};
 use quartermaster_core::wire::gateway::TokenLimits;
-use quartermaster_core::wire::ledger::{Exhausted, Unit};
+use quartermaster_core::wire::ledger::{Amount, Exhausted, Unit};
 
 /// What to ask of the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,21 +43,31 @@ pub fn afforded(held: Tokens, prompt: Tokens, choices: u64) -> Tokens {
     Tokens(held.saturating_sub(prompt).0 / choices.max(1))
 }
 
-/// 429: which budget said no, and when it turns.
-pub fn exhausted(no: &Exhausted, now: Millis) -> Refusal {
-    let unit = match no.unit {
-        Unit::Tokens => "tokens",
-        Unit::NanoUsd => "nano-USD",
-    };
+/// 429: which budget said no, and when it turns. `needs` is the least that the request was to be granted.
+pub fn exhausted(no: &Exhausted, needs: Amount, now: Millis) -> Refusal {
     let Exhausted { budget, window, limit, settled, held, .. } = no;
-    // An unknown budget is one that the ledger has not been told of yet.
-    let wait = no.retry_after.unwrap_or(Millis::MINUTE);
-    let resets = no.retry_after.map_or_else(|| "It is not known to the ledger".to_owned(), |wait| resets_at(now, wait));
+    if window.is_empty() {
+        // The operator tells the ledger of every budget; this one is on its way.
+        let message = format!("TokenBudget {budget} is not known to the ledger yet, so nothing can be charged to it.");
+        return Refusal::exhausted(message, Some(Millis::MINUTE));
+    }
+    let (unit, needs) = match no.unit {
+        Unit::Tokens => ("tokens", needs.tokens.to_string()),
+        Unit::NanoUsd => ("nano-USD", needs.nano_usd.0.to_string()),
+    };
+    let Some(wait) = no.retry_after else {
+        let message = format!(
+            "This request needs {needs} {unit}, more than the whole budget of {limit} {unit} in window `{window}` of \
+             TokenBudget {budget}. Waiting does not help: send a smaller request."
+        );
+        return Refusal::exhausted(message, None);
+    };
     let message = format!(
         "TokenBudget {budget}, window `{window}`: {settled} of {limit} {unit} are used and {held} are held by requests \
-         in progress, which leaves too little for this request. {resets}."
+         in progress, which leaves too little for this request. {}.",
+        resets_at(now, wait)
     );
-    Refusal::exhausted(message, wait)
+    Refusal::exhausted(message, Some(wait))
 }
 
 fn resets_at(now: Millis, wait: Millis) -> String {
@@ -73,6 +83,7 @@ mod tests {
     use super::*;
     use crate::request::parse::{Api, parse};
     use proptest::prelude::*;
+    use quartermaster_core::units::NanoUsd;
 
     fn asked(max_tokens: Option<u64>, choices: u64) -> Asked {
         let body = serde_json::json!({"model": "m", "messages": [{"role": "user", "content": ""}], "max_tokens": max_tokens, "n": choices});
@@ -105,24 +116,41 @@ mod tests {
         assert!(refusal.message.contains("context is 10 tokens") && refusal.message.contains("prompt has 10 tokens"));
     }
 
+    fn no(window: &str, retry_after: Option<Millis>) -> Exhausted {
+        let (budget, window, unit) = ("demo/team".into(), window.into(), Unit::Tokens);
+        Exhausted { budget, window, unit, limit: 1000, settled: 990, held: 8, retry_after }
+    }
+
+    fn refused(no: &Exhausted) -> Refusal {
+        exhausted(no, Amount { tokens: Tokens(1001), nano_usd: NanoUsd(7) }, Millis(0))
+    }
+
     #[test]
     fn a_spent_budget_says_who_and_when() {
-        let no = Exhausted {
-            budget: "demo/team".into(),
-            window: "day".into(),
-            unit: Unit::Tokens,
-            limit: 1000,
-            settled: 990,
-            held: 8,
-            retry_after: Some(Millis(1500)),
-        };
-        let refusal = exhausted(&no, Millis(0));
+        let refusal = refused(&no("day", Some(Millis(1500))));
         assert_eq!(
             refusal.message,
             "TokenBudget demo/team, window `day`: 990 of 1000 tokens are used and 8 are held by requests in progress, \
              which leaves too little for this request. It resets at 1970-01-01T00:00:02Z."
         );
         assert_eq!(refusal.retry_after, Some(Millis(1500)));
+    }
+
+    #[test]
+    fn a_request_above_the_whole_budget_is_not_told_to_wait() {
+        let refusal = refused(&no("day", None));
+        assert!(
+            refusal.message.starts_with("This request needs 1001 tokens, more than the whole budget of 1000 tokens")
+        );
+        assert_eq!((refusal.code, refusal.retry_after), ("token_budget_exhausted", None));
+        assert_eq!(refusal.response().headers().get("retry-after"), None);
+    }
+
+    #[test]
+    fn a_budget_that_the_ledger_does_not_know_yet_is_worth_another_try() {
+        let refusal = refused(&no("", None));
+        assert!(refusal.message.contains("not known to the ledger"), "{}", refusal.message);
+        assert_eq!(refusal.retry_after, Some(Millis::MINUTE));
     }
 
     proptest! {

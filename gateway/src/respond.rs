@@ -98,11 +98,11 @@ impl Refusal {
         Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request_error", "request_timeout", message)
     }
 
-    /// 429: a budget can't pay.
-    pub fn exhausted(message: String, retry_after: Millis) -> Self {
+    /// 429: a budget can't pay; without a time where it never can.
+    pub fn exhausted(message: String, retry_after: Option<Millis>) -> Self {
         let mut refusal =
             Self::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "token_budget_exhausted", message);
-        refusal.retry_after = Some(retry_after);
+        refusal.retry_after = retry_after;
         refusal
     }
 

@@ -156,8 +156,14 @@ async fn refusals() {
         ("prompt too long", path, KEY, chat(words(49))),
         ("no such path", "/v1/embeddings", KEY, json!({})),
         ("engine refuses", path, KEY, chat(json!({"temperature": 3}))),
-        ("budget exhausted", path, KEY, chat(words(40))),
+        ("above the whole budget", path, KEY, chat(words(40))),
+        ("budget exhausted", path, KEY, chat(words(25))),
     ] {
+        if name == "budget exhausted" {
+            // Six of thirty tokens, so that the next request needs more than is left.
+            assert_eq!(world.chat(json!({})).await.status, 200);
+            common::eventually("settled", || world.ledger.accounts.lock().unwrap().used() == 6).await;
+        }
         let mut reply = golden(&world.post(path, key, &body).await);
         if name == "budget exhausted" {
             let message = reply["body"]["error"]["message"].as_str().unwrap();

@@ -191,7 +191,7 @@ async fn reserve(
         Ok(Reserved::Exhausted(no)) => {
             meter.refused();
             app.metrics.rejection(&no.budget, &no.window);
-            Err(admit::exhausted(&no, Millis(jiff::Timestamp::now().as_millisecond())))
+            Err(admit::exhausted(&no, at_least, Millis(jiff::Timestamp::now().as_millisecond())))
         }
         Err(error) => {
             // The meter goes, and with it whatever the ledger may hold.

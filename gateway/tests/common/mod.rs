@@ -165,7 +165,7 @@ impl Ledger {
                 limit: i64(accounts.limit),
                 settled: i64(settled),
                 held: i64(held),
-                retry_after: Some(Millis(90_500)),
+                retry_after: (reserve.at_least.tokens.0 <= accounts.limit).then_some(Millis(90_500)),
             }));
         }
         let grant = reserve.want.tokens.0.min(free);
