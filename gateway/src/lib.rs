@@ -26,6 +26,7 @@ pub mod limits;
 pub mod meter;
 pub mod metrics;
 pub mod operator;
+pub mod patient;
 pub mod request;
 pub mod respond;
 pub mod server;

@@ -6,8 +6,15 @@ use std::time::Duration;
 pub const BODY_BYTES_MAX: usize = 4 << 20;
 /// Of a body that is too large, so much is read and thrown away, so that the client gets to read the 413.
 pub const DISCARD_BYTES_MAX: usize = 64 << 20;
-/// How long a client may take to send its headers: a slow one holds only its own connection.
+/// How long a client may take to send its headers: a slow one holds only its own connection. From its connect on for
+/// the first request.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that takes nothing of its answer for so long is gone: what was streamed is settled.
+pub const CLIENT_STALL: Duration = Duration::from_secs(60);
+/// An HTTP/2 client is asked so often whether it is still there.
+pub const PING_EVERY: Duration = Duration::from_secs(30);
+/// How long it may take to say so.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a client may take to send its body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Open client connections; more wait in the kernel's backlog.

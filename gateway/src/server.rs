@@ -7,6 +7,7 @@
 
 use crate::app::App;
 use crate::limits;
+use crate::patient::Patient;
 use crate::request;
 use crate::respond::{self, Body};
 use bytes::Bytes;
@@ -73,9 +74,11 @@ async fn accept(
         };
         match accepted {
             Ok((stream, _)) => {
-                let serving = connection(Arc::clone(&app), stream, closing.clone(), cutting.clone());
+                let app = Arc::clone(&app);
+                let (closing, cutting) = (closing.clone(), cutting.clone());
                 tasks.spawn(async move {
-                    serving.await;
+                    let answer = |request| request::serve(Arc::clone(&app), request);
+                    connection(stream, PATIENCE, answer, closing, cutting).await;
                     drop(place);
                 });
             }
@@ -88,20 +91,41 @@ async fn accept(
     }
 }
 
-async fn connection(app: Arc<App>, stream: TcpStream, closing: CancellationToken, cutting: CancellationToken) {
+/// How long a client is waited for.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// Until the headers of its first request are here, whatever protocol it speaks, or hesitates to.
+    first_request: Duration,
+    /// Until it takes a piece of an answer.
+    write: Duration,
+}
+
+const PATIENCE: Patience = Patience { first_request: limits::HEADER_TIMEOUT, write: limits::CLIENT_STALL };
+
+/// Serves one connection to its end, which is an error when the client was too slow.
+async fn connection<A>(
+    stream: TcpStream,
+    patience: Patience,
+    answer: impl Fn(Request<Incoming>) -> A,
+    closing: CancellationToken,
+    cutting: CancellationToken,
+) where
+    A: Future<Output = Response<Body>> + Send + 'static,
+{
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "setting TCP_NODELAY failed");
     }
-    let service = service_fn(move |request: Request<Incoming>| {
-        let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(request::serve(app, request).await) }
+    let begun = CancellationToken::new();
+    let overdue = tokio::time::timeout(patience.first_request, begun.cancelled());
+    let service = service_fn(|request: Request<Incoming>| {
+        begun.cancel();
+        let answering = answer(request);
+        async move { Ok::<_, Infallible>(answering.await) }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits::HEADER_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let mut told = false;
+    let builder = protocols();
+    let connection = builder.serve_connection(TokioIo::new(Patient::new(stream, patience.write)), service);
+    let (mut connection, mut overdue) = (std::pin::pin!(connection), std::pin::pin!(overdue));
+    let (mut told, mut waiting) = (false, true);
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -110,6 +134,13 @@ async fn connection(app: Arc<App>, stream: TcpStream, closing: CancellationToken
                 }
                 return;
             }
+            came = overdue.as_mut(), if waiting => {
+                if came.is_err() {
+                    tracing::debug!("a client connected and asked nothing");
+                    return;
+                }
+                waiting = false;
+            }
             () = closing.cancelled(), if !told => {
                 told = true;
                 connection.as_mut().graceful_shutdown();
@@ -117,6 +148,18 @@ async fn connection(app: Arc<App>, stream: TcpStream, closing: CancellationToken
             () = cutting.cancelled() => return,
         }
     }
+}
+
+fn protocols() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits::HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits::PING_EVERY)
+        .keep_alive_timeout(limits::PING_TIMEOUT)
+        .max_concurrent_streams(256);
+    builder
 }
 
 /// Serves probes and metrics on a thread of its own, until the process ends.
@@ -190,4 +233,50 @@ fn text(status: StatusCode, text: &'static str) -> Response<Body> {
     let mut response = Response::new(respond::full(Bytes::from_static(text.as_bytes())));
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn page(_: Request<Incoming>) -> Response<Body> {
+        text(StatusCode::OK, "here")
+    }
+
+    /// A client of a server whose patience for the first request is so long.
+    async fn client(first_request: Duration) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let patience = Patience { first_request, write: Duration::from_secs(60) };
+        tokio::spawn(connection(stream, patience, page, CancellationToken::new(), CancellationToken::new()));
+        client
+    }
+
+    #[tokio::test]
+    async fn who_connects_and_asks_nothing_is_let_go() {
+        // Nothing; what may become a POST or HTTP/2; half a header; HTTP/2 without a request.
+        for said in ["", "P", "POST / HTTP/1.1\r\nhos", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"] {
+            let mut client = client(Duration::from_millis(50)).await;
+            client.write_all(said.as_bytes()).await.unwrap();
+            let mut rest = Vec::new();
+            let end = tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut rest)).await;
+            assert!(end.is_ok(), "still connected after {said:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_asked_may_pause_between_requests() {
+        let patience = Duration::from_millis(200);
+        let mut client = client(patience).await;
+        for pause in [patience * 2, Duration::ZERO] {
+            client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"here") {
+                assert_ne!(client.read_buf(&mut seen).await.unwrap(), 0, "closed");
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
 }

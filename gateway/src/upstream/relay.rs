@@ -9,6 +9,7 @@ use super::sse::{self, Splitter};
 use crate::limits;
 use crate::meter::{Meter, UPSTREAM_ERROR};
 use crate::metrics::{Held, ModelMetrics};
+use crate::patient;
 use crate::respond::{Body, Refusal};
 use bytes::{Bytes, BytesMut};
 use futures::stream;
@@ -88,7 +89,7 @@ pub fn body(first: Bytes, upstream: Incoming, order: Order) -> Body {
         _place: place,
         _occupied: occupied,
     };
-    StreamBody::new(stream::unfold(relay, Relay::next)).boxed_unsync()
+    patient::watched(StreamBody::new(stream::unfold(relay, Relay::next)).boxed_unsync(), limits::CLIENT_STALL)
 }
 
 impl Relay {
