@@ -84,6 +84,8 @@ pub const STARTUP_DEFAULT: Millis = Millis(60_000);
 
 /// Status figures are written at most so often while nothing else changes.
 pub const STATUS_EVERY: Millis = Millis(5 * 60_000);
+/// A budget's figures that have stood still for a tick are written after so long: nothing more is about to change them.
+pub const STATUS_STILL: Millis = Millis(30_000);
 /// Longest note of an Event.
 pub const EVENT_NOTE_BYTES_MAX: usize = 1_000;
 

@@ -1,6 +1,5 @@
 //! Whether a status is worth a write. Live figures are metrics; a status is written when what a person reads changes.
 
-use crate::limits::STATUS_EVERY;
 use quartermaster_core::units::Millis;
 use serde_json::Value;
 
@@ -16,13 +15,14 @@ enum Change {
     Large,
 }
 
-/// Compares what stands in the cluster with what should. `written` is when we last wrote it, if we did.
+/// Compares what stands in the cluster with what should. `written` is when we last wrote it, if we did; `every` is how
+/// often a small change is worth a write.
 #[must_use]
-pub fn needs_write(old: &Value, new: &Value, written: Option<Millis>, now: Millis) -> bool {
+pub fn needs_write(old: &Value, new: &Value, written: Option<Millis>, every: Millis, now: Millis) -> bool {
     match compare("", old, new) {
         Change::None => false,
         Change::Large => true,
-        Change::Small => written.is_none_or(|at| now.since(at) >= STATUS_EVERY),
+        Change::Small => written.is_none_or(|at| now.since(at) >= every),
     }
 }
 
@@ -82,12 +82,13 @@ fn figure(field: &str, value: &Value) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::STATUS_EVERY;
     use serde_json::json;
 
     const NOW: Millis = Millis(10_000_000);
 
     fn writes(old: Value, new: Value, age: i64) -> bool {
-        needs_write(&old, &new, Some(Millis(NOW.0 - age)), NOW)
+        needs_write(&old, &new, Some(Millis(NOW.0 - age)), STATUS_EVERY, NOW)
     }
 
     #[test]
@@ -129,6 +130,6 @@ mod tests {
 
     #[test]
     fn our_first_write_after_a_restart_is_not_held_back() {
-        assert!(needs_write(&json!({"held": 0}), &json!({"held": 1}), None, NOW));
+        assert!(needs_write(&json!({"held": 0}), &json!({"held": 1}), None, STATUS_EVERY, NOW));
     }
 }

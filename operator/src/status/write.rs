@@ -2,12 +2,13 @@
 
 use super::needs_write;
 use crate::actuate::{Announcer, Error, Guard, Note};
-use crate::names;
+use crate::{limits, names};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client, Resource};
 use quartermaster_core::units::Millis;
+use quartermaster_crds::v1alpha1::TokenBudget;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -56,6 +57,15 @@ struct Last {
     uid: String,
     status: Value,
     at: Millis,
+    /// What the last tick would have written.
+    seen: Value,
+}
+
+/// How often a small change is worth a write. A budget's figures are compared with bills, so the last ones of a burst
+/// don't wait as long as those that go on changing.
+fn every(kind: &str, last: Option<&Last>, new: &Value) -> Millis {
+    let still = kind == TokenBudget::kind(&()) && last.is_some_and(|last| last.seen == *new);
+    if still { limits::STATUS_STILL } else { limits::STATUS_EVERY }
 }
 
 /// The writer.
@@ -84,7 +94,11 @@ impl StatusWriter {
         // The watch may be behind our own last write.
         let last = self.last.get(&key).filter(|last| last.uid == uid);
         let old = last.map_or(&draft.old, |last| &last.status);
-        if !needs_write(old, &draft.new, last.map(|last| last.at), now) {
+        let every = every(&draft.resource.kind, last, &draft.new);
+        if !needs_write(old, &draft.new, last.map(|last| last.at), every, now) {
+            if let Some(last) = self.last.get_mut(&key) {
+                last.seen.clone_from(&draft.new);
+            }
             return Ok(Wrote::Nothing);
         }
         let what = "writing the status of";
@@ -102,7 +116,7 @@ impl StatusWriter {
         });
         let parameters = PatchParams::apply(names::FIELD_MANAGER).force();
         crate::actuate::timely(what, &key, api.patch_status(&name, &parameters, &Patch::Apply(patch))).await?;
-        self.last.insert(key, Last { uid, status: draft.new.clone(), at: now });
+        self.last.insert(key, Last { uid, status: draft.new.clone(), at: now, seen: draft.new.clone() });
         for note in &draft.notes {
             self.announcer.announce(&draft.object, note).await;
         }
@@ -113,5 +127,20 @@ impl StatusWriter {
     pub fn keep(&mut self, drafts: &[Draft]) {
         let known: std::collections::BTreeSet<String> = drafts.iter().map(Draft::key).collect();
         self.last.retain(|key, _| known.contains(key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_that_stands_still_is_written_sooner() {
+        let last =
+            Last { uid: "u".into(), status: json!({"settled": 100}), at: Millis(0), seen: json!({"settled": 101}) };
+        assert_eq!(every("TokenBudget", Some(&last), &json!({"settled": 101})), limits::STATUS_STILL);
+        assert_eq!(every("TokenBudget", Some(&last), &json!({"settled": 102})), limits::STATUS_EVERY);
+        assert_eq!(every("ModelDeployment", Some(&last), &json!({"settled": 101})), limits::STATUS_EVERY);
+        assert_eq!(every("TokenBudget", None, &json!({})), limits::STATUS_EVERY);
     }
 }
