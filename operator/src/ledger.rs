@@ -3,7 +3,7 @@
 use crate::limits;
 use crate::telemetry::scrape::body;
 use quartermaster_core::units::{Millis, NanoUsd};
-use quartermaster_core::wire::ledger::{Balance, Budgets, Spend, SpendEntry, SpendTotal};
+use quartermaster_core::wire::ledger::{Balance, Budgets, Refusal, RefusalCode, Spend, SpendEntry, SpendTotal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -38,6 +38,8 @@ pub enum Error {
         url: String,
         /// The status.
         status: u16,
+        /// Its code, where it gave one.
+        code: Option<RefusalCode>,
         /// What it said, shortened.
         text: String,
     },
@@ -59,6 +61,14 @@ pub enum Error {
         /// Where.
         url: String,
     },
+}
+
+impl Error {
+    /// Whether it has heard of a later epoch than ours.
+    #[must_use]
+    pub fn stale_epoch(&self) -> bool {
+        matches!(self, Self::Refused { code: Some(RefusalCode::StaleEpoch), .. })
+    }
 }
 
 /// A ledger.
@@ -134,7 +144,8 @@ impl Ledger {
             return Ok(body);
         }
         let text = String::from_utf8_lossy(&body).chars().take(200).collect();
-        Err(Error::Refused { what, url: url(), status: status.as_u16(), text })
+        let code = serde_json::from_slice::<Refusal>(&body).ok().map(|refusal| refusal.code);
+        Err(Error::Refused { what, url: url(), status: status.as_u16(), code, text })
     }
 }
 
@@ -167,7 +178,8 @@ mod tests {
     }
 
     async fn ledger(seen: Seen) -> Ledger {
-        let refuse = || async { (StatusCode::CONFLICT, "epoch 3 is over") };
+        let refusal = Refusal { code: RefusalCode::StaleEpoch, message: "epoch 3 is over".into() };
+        let refuse = || async { (StatusCode::CONFLICT, Json(refusal)) };
         let router = Router::new().route("/v1/spend", get(spend)).route("/v1/budgets", put(refuse)).with_state(seen);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -187,7 +199,8 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_carries_its_reason() {
         let error = ledger(Seen::default()).await.put_budgets(&Budgets::default()).await.unwrap_err();
-        assert!(error.to_string().contains("409: epoch 3 is over"), "{error}");
+        assert!(error.to_string().contains("409: ") && error.to_string().contains("epoch 3 is over"), "{error}");
+        assert!(error.stale_epoch());
     }
 
     #[test]

@@ -77,6 +77,12 @@ pub fn decide(observed: Option<&Observed>, me: &str, now: Millis) -> Action {
     }
 }
 
+/// A later epoch than one that has passed. How late it must be is not known: doubled, it gets there in a few renewals.
+#[must_use]
+pub fn raised(epoch: u64) -> u64 {
+    epoch.saturating_mul(2).clamp(1, u64::from(i32::MAX.unsigned_abs()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +118,11 @@ mod tests {
                 Action::Acquire { epoch: 8 }
             );
         }
+    }
+
+    #[test]
+    fn a_raised_epoch_is_later_and_fits_the_lease() {
+        assert_eq!([0, 1, 7, 1 << 40].map(raised), [1, 2, 14, i32::MAX as u64]);
     }
 
     #[test]

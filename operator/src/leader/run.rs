@@ -64,6 +64,7 @@ impl Elector {
                 self.won(epoch, from)
             }
             (Action::Renew { epoch }, Some(old)) => {
+                let epoch = self.claim.renewal(epoch);
                 let lease = self.held(old, epoch, false);
                 timely("renewing", self.api.replace(names::LEASE, &PostParams::default(), &lease)).await?;
                 self.won(epoch, from)
