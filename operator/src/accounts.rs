@@ -10,6 +10,17 @@ use quartermaster_core::units::Millis;
 use quartermaster_core::wire::ledger::Budgets;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The ledger has not taken the budgets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsent {
+    /// Why.
+    pub why: String,
+    /// It took the very same before, so it only was not told again.
+    pub known: bool,
+    /// It has heard of a later epoch than ours.
+    pub stale: bool,
+}
+
 /// Our side of the accounts.
 #[derive(Debug)]
 pub struct Accounts {
@@ -72,7 +83,7 @@ impl Accounts {
         epoch: u64,
         index: &Index,
         now: Millis,
-    ) -> (BTreeMap<String, Fault>, Option<String>) {
+    ) -> (BTreeMap<String, Fault>, Option<Unsent>) {
         let (budgets, faults) = for_ledger(&index.budgets);
         let Some(ledger) = &self.ledger else { return (faults, None) };
         let all = Budgets { epoch, budgets };
@@ -86,7 +97,10 @@ impl Accounts {
                 self.budgets = Some((print, now));
                 (faults, None)
             }
-            Err(error) => (faults, Some(crate::error::chain(&error))),
+            Err(error) => {
+                let known = self.budgets.as_ref().is_some_and(|(sent, _)| *sent == print);
+                (faults, Some(Unsent { why: crate::error::chain(&error), known, stale: error.stale_epoch() }))
+            }
         }
     }
 }

@@ -7,11 +7,12 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client, ResourceExt};
 use quartermaster_core::units::Millis;
+use quartermaster_crds::condition::Reason;
 use quartermaster_crds::v1alpha1::token_budget::ApiKeySecret;
 use sha2::Sha256;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::budgets::Objects;
+use crate::budgets::{Fault, Objects};
 
 /// Bytes of the salt.
 const SALT_BYTES: usize = 32;
@@ -52,6 +53,8 @@ pub struct Keys {
     pub found: BTreeMap<String, Vec<Found>>,
     /// What a budget names and is not there, by budget id.
     pub missing: BTreeMap<String, Vec<String>>,
+    /// Budgets with a subject that the API server did not answer.
+    pub unread: BTreeMap<String, Fault>,
     /// When they were read.
     pub at: Millis,
 }
@@ -118,16 +121,24 @@ pub async fn salt(client: &Client, namespace: &str) -> Result<Vec<u8>, Error> {
     Err(Error::NoSalt(object))
 }
 
-/// Reads the keys that budgets name.
-pub async fn read(client: &Client, salt: &[u8], budgets: &Objects) -> Result<Keys, Error> {
+/// Reads the keys that budgets name. A subject that the API server refuses is its budget's fault and nobody else's; keys
+/// that can't be read for now stay as they were `before`.
+pub async fn read(client: &Client, salt: &[u8], budgets: &Objects, before: Option<&Keys>) -> Result<Keys, Error> {
     let mut keys = Keys { salt: hex::encode(salt), at: clock::now(), ..Keys::default() };
     let mut total = 0;
     for (id, budget) in budgets {
         let namespace = budget.namespace().unwrap_or_default();
         let found = keys.found.entry(id.clone()).or_default();
         for subject in budget.spec.subjects.iter().filter_map(|subject| subject.api_key_secret.as_ref()) {
-            let secrets = secrets(client, &namespace, subject).await?;
-            let (named, lacking) = pick(salt, &namespace, subject, &secrets);
+            let (named, lacking) = match secrets(client, &namespace, subject).await {
+                Ok(secrets) => pick(salt, &namespace, subject, &secrets),
+                Err(error) => {
+                    let fault = fault(error)?;
+                    let stays = before.filter(|_| fault.reason == Reason::SignalsMissing);
+                    keys.unread.insert(id.clone(), fault);
+                    (stays.and_then(|before| before.found.get(id)).cloned().unwrap_or_default(), Vec::new())
+                }
+            };
             total += named.len();
             if total <= limits::KEYS_MAX {
                 found.extend(named);
@@ -140,6 +151,15 @@ pub async fn read(client: &Client, salt: &[u8], budgets: &Objects) -> Result<Key
         found.dedup();
     }
     Ok(keys)
+}
+
+/// What the API server's no to one subject means for its budget; no answer at all ends the round.
+fn fault(error: Error) -> Result<Fault, Error> {
+    let Error::Api { source: kube::Error::Api(status), .. } = &error else { return Err(error) };
+    // A selector whose labels are none.
+    let wrong = matches!(status.code, 400 | 422);
+    let reason = if wrong { Reason::InvalidSpec } else { Reason::SignalsMissing };
+    Ok(Fault { reason, message: format!("spec.subjects: {}", crate::error::chain(&error)) })
 }
 
 async fn secrets(client: &Client, namespace: &str, subject: &ApiKeySecret) -> Result<Vec<Secret>, Error> {
@@ -185,6 +205,9 @@ fn trim(key: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::fixtures::budget;
+    use serde_json::json;
+    use std::sync::Arc;
 
     fn secret(name: &str, key: &str, value: &str) -> Secret {
         Secret {
@@ -226,5 +249,48 @@ mod tests {
         let keys =
             Keys { found: [("demo/a".to_owned(), found()), ("demo/b".to_owned(), found())].into(), ..Keys::default() };
         assert_eq!(keys.owners()["h"].len(), 2);
+    }
+
+    /// An API server that knows `demo/team-key`, dislikes every selector, and fails at the Secret `broken`.
+    fn client() -> Client {
+        let answer = |request: axum::http::Request<kube::client::Body>| async move {
+            let status = |code: u16| {
+                (
+                    code,
+                    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "reason": "no", "code": code}),
+                )
+            };
+            let (code, body) = match request.uri().path() {
+                "/api/v1/namespaces/demo/secrets/team-key" => {
+                    (200, serde_json::to_value(secret("team-key", "key", "sk-1")).unwrap())
+                }
+                path if path.ends_with("/broken") => status(500),
+                _ => status(400),
+            };
+            let body = kube::client::Body::from(body.to_string().into_bytes());
+            Ok::<_, std::convert::Infallible>(axum::http::Response::builder().status(code).body(body).unwrap())
+        };
+        Client::new(tower::service_fn(answer), "demo")
+    }
+
+    #[tokio::test]
+    async fn a_subject_that_is_refused_stops_no_other_budget() {
+        let mut bad = budget("demo", "bad", "x", None);
+        bad.spec.subjects = serde_json::from_value(json!([
+            {"apiKeySecret": {"selector": {"matchLabels": {"team": "not a label"}}}}, {"apiKeySecret": {"name": "team-key"}}
+        ]))
+        .unwrap();
+        let all = [bad, budget("demo", "good", "team-key", None), budget("demo", "later", "broken", None)];
+        let budgets: Objects = all.into_iter().map(|b| (format!("demo/{}", b.name_any()), Arc::new(b))).collect();
+        let old = || vec![Found { hash: "old".into(), subject: "demo/broken".into() }];
+        let found = ["demo/bad", "demo/later"].map(|id| (id.to_owned(), old())).into();
+        let before = Keys { found, ..Keys::default() };
+        let keys = read(&client(), b"salt", &budgets, Some(&before)).await.unwrap();
+        let new = [Found { hash: hash(b"salt", b"sk-1"), subject: "demo/team-key".into() }];
+        assert_eq!((&keys.found["demo/bad"][..], &keys.found["demo/good"][..]), (&new[..], &new[..]));
+        assert_eq!(keys.found["demo/later"], old(), "it may be read again in a moment");
+        assert_eq!(keys.unread["demo/bad"].reason, Reason::InvalidSpec);
+        assert_eq!(keys.unread["demo/later"].reason, Reason::SignalsMissing);
+        assert_eq!(keys.unread.len(), 2);
     }
 }

@@ -75,6 +75,8 @@ pub struct Planner {
     keys: Option<Arc<Keys>>,
     salt: Option<Vec<u8>>,
     accounts: Accounts,
+    /// Why the ledger has not the budgets as they stand.
+    unsent: Option<String>,
     actuator: Actuator,
     statuses: StatusWriter,
 }
@@ -91,6 +93,7 @@ impl Planner {
             keys: None,
             salt: None,
             accounts: Accounts::new(tools.ledger.clone()),
+            unsent: None,
             actuator: Actuator::new(tools.client.clone(), tools.settings.clone(), tools.namespace.clone()),
             statuses: StatusWriter::new(tools.client.clone(), announcer),
             tools,
@@ -160,10 +163,14 @@ impl Planner {
             self.tools.press.load(epoch, &self.memory, keys);
         }
         let guard = Guard::new(self.tools.claim.clone(), epoch, self.tools.shared.clone());
-        let (faults, failed) = self.accounts.budgets(epoch, &index, now).await;
-        if let Some(why) = failed {
-            self.complain("ledger", &why);
+        let (faults, unsent) = self.accounts.budgets(epoch, &index, now).await;
+        if let Some(unsent) = &unsent {
+            self.complain("ledger", &unsent.why);
+            if unsent.stale {
+                self.tools.claim.passed(epoch);
+            }
         }
+        self.unsent = unsent.filter(|unsent| !unsent.known).map(|unsent| unsent.why);
         let refused = self.act(&index, &plan, &guard, now).await;
         self.tell(&index, &seen, &plan, &faults, &refused, &guard, now).await;
         self.tools.metrics.plan(&seen.snapshot, &plan);
@@ -213,7 +220,15 @@ impl Planner {
             return;
         }
         match self.fetch_keys(index).await {
-            Ok(keys) => self.keys = Some(Arc::new(keys)),
+            Ok(keys) => {
+                let before = self.keys.as_ref().map(|keys| &keys.unread);
+                for (budget, fault) in
+                    keys.unread.iter().filter(|(id, fault)| before.and_then(|all| all.get(*id)) != Some(*fault))
+                {
+                    tracing::warn!(budget, why = fault.message, "keys of this budget can't be read");
+                }
+                self.keys = Some(Arc::new(keys));
+            }
             Err(error) => {
                 if let keys::Error::Api { source, .. } = &error {
                     self.tools.metrics.error(crate::error::category(source));
@@ -229,7 +244,7 @@ impl Planner {
             None => keys::salt(&self.tools.client, &self.tools.namespace).await?,
         };
         self.salt = Some(salt.clone());
-        keys::read(&self.tools.client, &salt, &index.budgets).await
+        keys::read(&self.tools.client, &salt, &index.budgets, self.keys.as_deref()).await
     }
 
     fn remember(&mut self, index: &Index, plan: &Plan, now: Millis) {
@@ -317,6 +332,7 @@ impl Planner {
                 faults,
                 balances: balances.map(|(rows, _)| rows.as_slice()),
                 ledger_failed: memory.ledger_failed.as_deref(),
+                unsent: self.unsent.as_deref(),
                 now,
             })
         });

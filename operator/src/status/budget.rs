@@ -29,6 +29,8 @@ pub struct Facts<'a> {
     pub balances: Option<&'a [Row]>,
     /// Why it does not.
     pub ledger_failed: Option<&'a str>,
+    /// Why it has not taken the budgets as they stand.
+    pub unsent: Option<&'a str>,
     /// Now.
     pub now: Millis,
 }
@@ -74,11 +76,15 @@ fn in_order<'a>(facts: &Facts<'_>, rows: &'a [Row]) -> Vec<&'a Row> {
 fn conditions(facts: &Facts<'_>, rows: Option<&[&Row]>, list: &mut Conditions) {
     let fault = fault(facts);
     match &fault {
+        Some((Reason::SignalsMissing, message)) => {
+            list.set(ConditionType::Ready, Status::Unknown, Reason::SignalsMissing, message);
+        }
         Some((reason, message)) => list.set(ConditionType::Ready, Status::False, *reason, message),
         None => list.set(ConditionType::Ready, Status::True, Reason::InForce, "requests are charged"),
     }
-    // A Secret may yet appear; a circle of parents goes by a person's hand only.
-    let waits = |reason: &Reason| matches!(reason, Reason::SecretNotFound | Reason::ParentNotFound);
+    // A Secret may yet appear, a ledger answer; a circle of parents goes by a person's hand only.
+    let waits =
+        |reason: &Reason| matches!(reason, Reason::SecretNotFound | Reason::ParentNotFound | Reason::SignalsMissing);
     let waiting = fault.clone().filter(|(reason, _)| waits(reason));
     list.fault(ConditionType::Reconciling, waiting, Reason::AsExpected);
     let stuck = fault.filter(|(reason, _)| !waits(reason));
@@ -109,16 +115,29 @@ fn within(facts: &Facts<'_>, rows: Option<&[&Row]>, list: &mut Conditions) {
     }
 }
 
+/// What keeps the budget from being in force; `SignalsMissing` where that is not known.
 fn fault(facts: &Facts<'_>) -> Option<(Reason, String)> {
-    if let Some(fault) = facts.faults.get(facts.id) {
+    let Some(keys) = facts.keys else {
+        return Some((Reason::SignalsMissing, "API keys have not been read yet; see the operator's log".to_owned()));
+    };
+    let unread = || keys.unread.get(facts.id);
+    if let Some(fault) = facts.faults.get(facts.id).or_else(unread) {
         return Some((fault.reason, fault.message.clone()));
     }
-    let keys = facts.keys?;
-    if let Some(missing) = keys.missing.get(facts.id) {
+    let unsent = || {
+        let why = facts.unsent?;
+        Some((Reason::SignalsMissing, format!("the ledger has not taken the budget as it stands: {why}")))
+    };
+    of_keys(facts.id, keys).or_else(unsent)
+}
+
+/// What is wrong with the keys of a budget.
+fn of_keys(id: &str, keys: &Keys) -> Option<(Reason, String)> {
+    if let Some(missing) = keys.missing.get(id) {
         return Some((Reason::SecretNotFound, missing.join("; ")));
     }
     let owners = keys.owners();
-    let shared = keys.found.get(facts.id)?.iter().find_map(|key| {
+    let shared = keys.found.get(id)?.iter().find_map(|key| {
         let others = owners.get(key.hash.as_str())?;
         (others.len() > 1).then(|| {
             let all: Vec<&str> = others.iter().copied().collect();
@@ -218,6 +237,35 @@ mod tests {
         }
     }
 
+    fn of_facts(keys: Option<&Keys>, unsent: Option<&str>) -> TokenBudgetStatus {
+        let (object, faults, rows) = (budget("demo", "leaf", "team-key", None), BTreeMap::new(), [row(0)]);
+        let facts = Facts {
+            id: "demo/leaf",
+            object: &object,
+            keys,
+            faults: &faults,
+            balances: Some(&rows),
+            ledger_failed: None,
+            unsent,
+            now: Millis(4_000_000),
+        };
+        status(&facts).0
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_ready() {
+        let known = keys(&["demo/leaf"]);
+        for status in [of_facts(None, None), of_facts(Some(&known), Some("it answered 400"))] {
+            assert_eq!(reason(&status, ConditionType::Ready), ("Unknown".into(), "SignalsMissing".into()));
+            assert_eq!(reason(&status, ConditionType::Reconciling), ("True".into(), "SignalsMissing".into()));
+            assert_eq!(reason(&status, ConditionType::Stalled).0, "False");
+        }
+        let fault = Fault { reason: Reason::InvalidSpec, message: "spec.subjects".into() };
+        let unread = Keys { unread: [("demo/leaf".to_owned(), fault)].into(), ..known.clone() };
+        assert_eq!(reason(&of_facts(Some(&unread), None), ConditionType::Ready).1, "InvalidSpec");
+        assert_eq!(reason(&of_facts(Some(&known), None), ConditionType::Ready).0, "True");
+    }
+
     fn of(keys: &Keys, rows: Option<&[Row]>) -> (TokenBudgetStatus, Vec<Note>) {
         let object = budget("demo", "leaf", "team-key", None);
         let faults = BTreeMap::new();
@@ -228,6 +276,7 @@ mod tests {
             faults: &faults,
             balances: rows,
             ledger_failed: Some("the ledger is away"),
+            unsent: None,
             now: Millis(4_000_000),
         })
     }
