@@ -202,6 +202,7 @@ fn the_quality_floor_and_refusals_of_pods_bar_candidates() {
     floored.quality_floor = Some(QualityPpm(990_000));
     floored.objective = Objective::MinimizeCost;
     floored.candidates[1].unusable = Some("needs 400 MiB of 300 MiB".into());
+    floored.groups.clear();
     let plan = planned(&snapshot(floored, "10"));
     assert_eq!(plan.serve, Some(placement("f16", "standard", 2)));
     assert_eq!(verdict(&plan, "q4").name(), "BelowQualityFloor");
@@ -290,4 +291,13 @@ fn a_switch_on_one_class_waits_for_devices_rather_than_taking_those_in_use() {
     let snapshot = snapshot(full, "100");
     assert!(devices(&snapshot, "standard") <= 3);
     assert_eq!(planned(&snapshot).serve, Some(placement("q8", "standard", 1)));
+}
+
+#[test]
+fn one_failed_replica_does_not_take_down_those_that_serve() {
+    let mut model = model();
+    model.candidates[1].unusable = Some("ImagePullBackOff".into());
+    assert_eq!(planned(&snapshot(model.clone(), "10")).serve, Some(placement("q8", "standard", 1)));
+    model.groups = vec![group("q8", "standard", 1, 0)];
+    assert_eq!(planned(&snapshot(model, "10")).serve, Some(placement("f16", "standard", 2)));
 }

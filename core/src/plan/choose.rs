@@ -57,7 +57,7 @@ fn rank(snapshot: &Snapshot, model: &Model, candidate: &Candidate, top: QualityP
 /// What speaks against a candidate, whatever the others are.
 fn bar(snapshot: &Snapshot, model: &Model, candidate: &Candidate, books: &Books<'_>) -> Option<Verdict> {
     let placement = &candidate.placement;
-    if let Some(because) = &candidate.unusable {
+    if let Some(because) = candidate.unusable.as_ref().filter(|_| !serves_now(model, placement)) {
         return Some(Verdict::Unusable { because: because.clone() });
     }
     if !snapshot.classes.contains_key(&placement.class) {
@@ -72,6 +72,11 @@ fn bar(snapshot: &Snapshot, model: &Model, candidate: &Candidate, books: &Books<
         return Some(Verdict::Pool { class: placement.class.clone() });
     }
     over_ceiling(model, placement, &overlapping)
+}
+
+/// A replica that serves is better evidence than one beside it that failed.
+fn serves_now(model: &Model, placement: &Placement) -> bool {
+    running(model).any(|group| group.placement == *placement && group.ready > 0)
 }
 
 /// Whether one replica is affordable with nothing else of the model beside it.
