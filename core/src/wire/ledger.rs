@@ -260,7 +260,7 @@ pub struct SpendEntry {
     pub nano_usd: NanoUsd,
 }
 
-/// `GET /v1/spend?since_ms=&namespace=`: the sum over hours that start at or after `since_ms`.
+/// `GET /v1/spend?since_ms=&namespace=`: the sum over the UTC hours that end after `since_ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SpendTotal {
