@@ -109,10 +109,8 @@ impl Index {
                 let new = serving(&pod);
                 return self.pods.insert(key, pod).is_none_or(|old| serving(&old) != new);
             }
-            Object::Invalid(why) => {
-                self.delete(kind, &key);
-                self.invalid.insert((kind, key), why);
-            }
+            // What was last readable stays in force: a ceiling must not fall because a newer field can't be read.
+            Object::Invalid(why) => drop(self.invalid.insert((kind, key), why)),
         }
         false
     }
@@ -199,17 +197,17 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_object_replaces_its_readable_self_and_comes_back() {
+    fn an_unreadable_object_leaves_its_last_readable_self_in_force() {
         let mut index = Index::default();
         applied(&mut index, "a");
         index.apply(Kind::ModelDeployment, "demo/a".into(), Object::Invalid("missing field".into()));
-        assert!(index.models.is_empty());
+        assert_eq!(index.models.keys().collect::<Vec<_>>(), ["demo/a"]);
         assert_eq!(index.invalid.values().collect::<Vec<_>>(), ["missing field"]);
         applied(&mut index, "a");
         assert!(index.invalid.is_empty());
         index.apply(Kind::ModelDeployment, "demo/a".into(), Object::Invalid("missing field".into()));
         index.delete(Kind::ModelDeployment, "demo/a");
-        assert!(index.invalid.is_empty());
+        assert!(index.invalid.is_empty() && index.models.is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Index + memory + readings + time → the value that a decision is made of. Pure.
 
-use super::{Failed, GroupView, Index, Memory, PodView};
+use super::{Failed, GroupView, Index, Kind, Memory, PodView};
 use crate::build::{Settings, Shape, Source, config_hash};
 use crate::telemetry::Readings;
 use crate::telemetry::signals::{self, Blind, Witness};
@@ -58,6 +58,7 @@ pub fn build(inputs: &Inputs<'_>) -> Seen {
     for (key, policy) in &inputs.index.policies {
         ceilings(inputs, key, policy, &mut seen, &mut hidden);
     }
+    hidden.extend(unread_policies(inputs));
     for (key, object) in inputs.index.models.iter().filter(|(_, model)| model.metadata.deletion_timestamp.is_none()) {
         let namespace = object.namespace().unwrap_or_default();
         let binds = |(of, _): &&(Option<String>, String)| of.as_ref().is_none_or(|of| *of == namespace);
@@ -103,6 +104,18 @@ pub fn bound(policy: &CostPolicy, own: &str) -> Option<Option<String>> {
         Scope::Namespace => Some(policy.namespace()),
         Scope::Cluster => (policy.namespace().as_deref() == Some(own)).then_some(None),
     }
+}
+
+/// Policies that were never readable: what they bind is not known, so nothing new starts where they may.
+fn unread_policies(inputs: &Inputs<'_>) -> Vec<(Option<String>, String)> {
+    let unread = inputs.index.invalid.iter().filter(|((kind, _), _)| *kind == Kind::CostPolicy);
+    let never_read = unread.filter(|((_, key), _)| !inputs.index.policies.contains_key(key));
+    never_read
+        .map(|((_, key), why)| {
+            let namespace = key.split('/').next().filter(|namespace| *namespace != inputs.namespace);
+            (namespace.map(str::to_owned), format!("CostPolicy {key} can't be read: {why}"))
+        })
+        .collect()
 }
 
 /// Adds a policy's ceilings. One whose settled sum is not known hides its models: nothing new starts under it.

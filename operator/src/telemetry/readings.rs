@@ -3,7 +3,7 @@
 use super::text::Page;
 use quartermaster_core::units::{Millis, Tokens};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Requests decoded by a replica.
 pub(super) const RUNNING: &str = "vllm:num_requests_running";
@@ -58,6 +58,8 @@ pub struct Readings {
     pub pods: BTreeMap<String, PodReading>,
     /// By address.
     pub gateways: BTreeMap<String, GatewayReading>,
+    /// Addresses of gateways that have never answered: what they hold is not known.
+    pub gateways_silent: BTreeSet<String>,
     /// Whether gateways are asked at all.
     pub gateways_expected: bool,
     /// Why the last look at the gateways failed, with what to do.

@@ -69,6 +69,8 @@ pub async fn collect(http: &reqwest::Client, targets: Vec<Target>, gateway_urls:
         readings.gateways.retain(|address, _| addresses.contains(address));
     }
     readings.gateways.extend(gateways.read);
+    let silent = gateways.addresses.into_iter().flatten().filter(|address| !readings.gateways.contains_key(address));
+    readings.gateways_silent = silent.collect();
 }
 
 async fn scrape_pods(http: &reqwest::Client, targets: Vec<Target>) -> Vec<(String, PodReading)> {

@@ -62,6 +62,10 @@ fn gateways(readings: &Readings, model: &str, now: Millis, fresh_for: Millis, mu
         let why = readings.gateways_failed.clone().unwrap_or_else(|| "no gateway has been asked yet".to_owned());
         return Err(Blind::Missing(why));
     }
+    if let Some(address) = readings.gateways_silent.first() {
+        let why = readings.gateways_failed.as_deref().unwrap_or("it has not been asked yet");
+        return Err(Blind::Missing(format!("gateway {address} has never answered: {why}")));
+    }
     for (address, reading) in &readings.gateways {
         let age = now.since(reading.at);
         if age > fresh_for {
@@ -82,8 +86,17 @@ mod tests {
     use super::super::{GatewayModel, GatewayReading, PodReading};
     use super::*;
     use quartermaster_core::units::Tokens;
+    use std::collections::BTreeSet;
 
     const FRESH: Millis = Millis(15_000);
+
+    #[test]
+    fn a_gateway_that_never_answered_is_no_idle_one() {
+        let mut readings = readings();
+        readings.gateways_silent.insert("g3".into());
+        let blind = gateways(&readings, "demo/chat", Millis(100_000), FRESH, Load::default()).unwrap_err();
+        assert!(matches!(&blind, Blind::Missing(why) if why.contains("g3")), "{blind:?}");
+    }
 
     fn readings() -> Readings {
         let pod =
@@ -95,6 +108,7 @@ mod tests {
             gateways: [("g1".to_owned(), gateway.clone()), ("g2".to_owned(), gateway)].into(),
             gateways_expected: true,
             gateways_failed: None,
+            gateways_silent: BTreeSet::new(),
         }
     }
 

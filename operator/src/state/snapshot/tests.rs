@@ -234,3 +234,20 @@ fn what_is_not_implemented_is_unusable_and_says_so() {
     let sentence = plan.models["demo/chat"].considered[1].verdict.to_string();
     assert_eq!(sentence, "there is no HardwareClass cpu-small");
 }
+
+#[test]
+fn an_unreadable_policy_keeps_its_ceiling_or_hides_what_it_may_bind() {
+    let mut world = World::new();
+    let unread = || Object::Invalid("unknown period".into());
+    world.index.apply(Kind::CostPolicy, "demo/cap".into(), unread());
+    let seen = world.build();
+    assert_eq!(seen.snapshot.ceilings.len(), 1, "the last readable ceiling stays");
+    assert!(seen.snapshot.models["demo/chat"].load.is_some());
+    world.index.apply(Kind::CostPolicy, "other/new".into(), unread());
+    assert!(world.build().snapshot.models["demo/chat"].load.is_some(), "it binds another namespace");
+    world.index.apply(Kind::CostPolicy, "demo/new".into(), unread());
+    let seen = world.build();
+    let model = &seen.snapshot.models["demo/chat"];
+    assert_eq!(model.load, None);
+    assert!(model.blind_because.as_deref().unwrap().contains("demo/new"));
+}
