@@ -13,19 +13,20 @@ help: ## Say what there is
 
 # The cluster's components, in Go, take minutes when they are built for the first time: they build beside our own code.
 # Always the whole workspace: a package alone is resolved with other features, and its dependencies are compiled twice.
+# `--test tidy` turns on the features that tests have, for the same reason: demo and test share every object.
 demo: prerequisites ## Bring up a Kubernetes, install everything, tell the story of a budget
-	@cargo build --quiet --workspace --bin quartermaster-cluster --bin xtask
-	@sh xtask/beside.sh "$(programs)/quartermaster-cluster build" "$(programs)/xtask images --models"
+	@cargo build --quiet --workspace --bin quartermaster-cluster --test tidy
+	@sh xtask/beside.sh "$(programs)/quartermaster-cluster build" "cargo build --workspace --bins --test tidy"
+	@$(programs)/xtask images --models --from $(programs)
 	@$(programs)/demo
 
-# `--test tidy` turns on the features that tests have, for the same reason.
 test: prerequisites ## Everything that CI runs: format, lints, tests, charts, the real cluster
 	@cargo build --quiet --workspace --bin quartermaster-cluster --bin xtask --test tidy
 	@sh xtask/beside.sh "$(programs)/quartermaster-cluster build" "cargo test --quiet --workspace --no-run"
 	@$(programs)/xtask ci
 
 down: ## Take the demo's cluster down
-	@cargo build --quiet --workspace --bin quartermaster-cluster
+	@cargo build --quiet --workspace --bin quartermaster-cluster --test tidy
 	@$(programs)/quartermaster-cluster down
 
 prerequisites:

@@ -37,7 +37,8 @@ pub fn cargo(arguments: &[&str]) -> Command {
 /// Builds every program of the workspace; returns where each is, by name.
 pub fn programs(build: Build) -> Result<BTreeMap<String, PathBuf>> {
     let targets: &[&str] = match build {
-        Build::Programs => &["--bins"],
+        // One test of ours turns on the features that tests have: programs and tests share every object.
+        Build::Programs => &["--bins", "--test", "tidy"],
         Build::WithTests => &["--lib", "--bins", "--tests"],
     };
     let mut command = cargo(&["build", "--workspace", "--message-format", "json-render-diagnostics"]);
