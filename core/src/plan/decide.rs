@@ -1,7 +1,7 @@
 //! The interim rule, until the whole optimisation stands: models by priority, each its best affordable placement.
 
 use super::choose::{consider, fits_alone};
-use super::floors::{Floors, book, floors, running};
+use super::floors::{Floors, as_it_runs, book, floors, running};
 use super::size::{Size, size};
 use super::spend::Books;
 use super::{CeilingPlan, Considered, GroupPlan, ModelPlan, PLAN_HORIZON, Plan, Reason, Verdict};
@@ -83,8 +83,7 @@ fn decide_model(snapshot: &Snapshot, model: &Model, books: &mut Books<'_>) -> Mo
 
 /// Blind is not idle: what runs goes on, nothing is started or stopped.
 fn hold(snapshot: &Snapshot, model: &Model, considered: Vec<Considered>) -> ModelPlan {
-    let groups: Vec<GroupPlan> =
-        running(model).map(|group| GroupPlan { placement: group.placement.clone(), replicas: group.wanted }).collect();
+    let groups = as_it_runs(model);
     let because = model.blind_because.clone().unwrap_or_else(|| "the load is not known".to_owned());
     let serve = groups.first().map(|group| group.placement.clone());
     ModelPlan { considered, ..plan(snapshot, serve, groups, None, Reason::SignalsBlind { because }) }

@@ -14,19 +14,16 @@ pub(super) fn floors<'a>(snapshot: &'a Snapshot, models: &[(&'a String, &'a Mode
     let (blind, seeing): (Vec<_>, Vec<_>) = models.iter().partition(|(_, model)| model.load.is_none());
     let mut floors = Floors::new();
     for (key, model) in blind {
-        let groups: Vec<GroupPlan> = running(model).map(|group| floor(group, group.wanted)).collect();
+        let groups = as_it_runs(model);
         book(&mut books, model, &groups);
         floors.insert(key.as_str(), groups);
     }
     for (key, model) in seeing {
         let Some(group) = running(model).max_by_key(|group| group.ready) else { continue };
-        let groups = vec![floor(group, group.wanted.min(model.min.max(1)))];
-        let fits = groups.iter().all(|group| {
-            let (placement, replicas) = (&group.placement, group.replicas);
-            books.afford(&model.namespace, placement, replicas).0 == replicas
-                && books.room(placement, replicas) == replicas
-        });
-        if fits {
+        let (placement, replicas) = (&group.placement, group.wanted.min(model.min.max(1)));
+        let affordable = books.afford(&model.namespace, placement, replicas).0;
+        if affordable == replicas && books.room(placement, replicas) == replicas {
+            let groups = vec![GroupPlan { placement: placement.clone(), replicas }];
             book(&mut books, model, &groups);
             floors.insert(key.as_str(), groups);
         }
@@ -46,6 +43,7 @@ pub(super) fn book(books: &mut Books<'_>, model: &Model, groups: &[GroupPlan]) {
     }
 }
 
-fn floor(group: &Group, replicas: u32) -> GroupPlan {
-    GroupPlan { placement: group.placement.clone(), replicas }
+/// A plan that changes nothing.
+pub(super) fn as_it_runs(model: &Model) -> Vec<GroupPlan> {
+    running(model).map(|group| GroupPlan { placement: group.placement.clone(), replicas: group.wanted }).collect()
 }
