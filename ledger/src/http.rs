@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router, middleware};
 use quartermaster_core::units::Millis;
-use quartermaster_core::wire::ledger::{Balance, Refusal, RefusalCode, SpendTotal, UsagePage};
+use quartermaster_core::wire::ledger::{Balance, Metered, Refusal, RefusalCode, SpendTotal, UsagePage};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -55,6 +55,7 @@ pub fn api(app: App, token: Token) -> Router {
         .route("/v1/extend", post(extend))
         .route("/v1/balances", get(balances))
         .route("/v1/usage", get(usage))
+        .route("/v1/spend/metered", get(metered))
         .layer(DefaultBodyLimit::max(BODY))
         .merge(lists)
         .layer(middleware::from_fn_with_state(token, auth::require))
@@ -133,7 +134,18 @@ struct SpendQuery {
 async fn spend(State(app): State<App>, query: Result<Query<SpendQuery>, QueryRejection>) -> Answer<SpendTotal> {
     let Query(query) = query?;
     let namespace = query.namespace.filter(|namespace| !namespace.is_empty());
-    Ok(Json(SpendTotal { nano_usd: app.reader.spend(Millis(query.since_ms), namespace).await? }))
+    Ok(Json(app.reader.spend(Millis(query.since_ms), namespace).await?))
+}
+
+#[derive(Deserialize)]
+struct MeteredQuery {
+    #[serde(default)]
+    since_ms: i64,
+}
+
+async fn metered(State(app): State<App>, query: Result<Query<MeteredQuery>, QueryRejection>) -> Answer<Vec<Metered>> {
+    let Query(query) = query?;
+    Ok(Json(app.reader.metered(Millis(query.since_ms)).await?))
 }
 
 async fn ready(State(app): State<App>) -> Response {

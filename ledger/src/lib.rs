@@ -30,7 +30,8 @@
 //!   clock cuts is two windows. **Rolling windows** move on in [`limits::ROLLING_SLOTS`] parts: usage leaves at most one
 //!   part late, never early.
 //! * **Usage rows** are append-only; per attempt they add up to its charge, per budget to what its windows have settled.
-//! * **Spend** is cumulative per pod and hour; the largest figure wins. Budgets and spend are fenced by one epoch.
+//! * **Spend** is cumulative per pod and hour; the largest figure wins. The book knows how far each pod is metered, so that
+//!   a new operator prices no hour again. Budgets and spend are fenced by one epoch.
 //! * **One ledger per data directory**, which a file lock sees to. The token is read at start: restart to change it.
 //!
 //! # Where to read next

@@ -39,6 +39,10 @@ pub const BUDGETS: usize = 10_000;
 pub const WINDOWS: usize = 16;
 /// Entries in one `POST /v1/spend`.
 pub const SPEND_ENTRIES: usize = 20_000;
+/// Models in one answer about spend, the costliest first.
+pub const SPEND_MODELS: u32 = 10_000;
+/// Pods in one answer about how far they are metered, the last metered first: more than a cluster runs at a time.
+pub const METERED_PODS: u32 = 100_000;
 /// Rows of one page of usage.
 pub const USAGE_PAGE: u32 = 1000;
 /// Most tokens in one attempt: far above any context, far below what a sum could overflow with.

@@ -1,10 +1,10 @@
 //! Connections that only read. They see what was committed and never wait for the writer.
 
 use crate::commands::{self, CommandError};
-use crate::limits::{READERS, USAGE_PAGE};
+use crate::limits::{METERED_PODS, READERS, SPEND_MODELS, USAGE_PAGE};
 use crate::store::{Store, StoreError};
-use quartermaster_core::units::{Millis, NanoUsd};
-use quartermaster_core::wire::ledger::{Balance, UsagePage};
+use quartermaster_core::units::Millis;
+use quartermaster_core::wire::ledger::{Balance, Metered, SpendTotal, UsagePage};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
@@ -60,8 +60,18 @@ impl Reader {
     }
 
     /// What replicas have cost since `since`.
-    pub async fn spend(&self, since: Millis, namespace: Option<String>) -> Result<NanoUsd, ReadError> {
-        self.read(move |store| Ok(store.spend(since, namespace.as_deref())?)).await
+    pub async fn spend(&self, since: Millis, namespace: Option<String>) -> Result<SpendTotal, ReadError> {
+        self.read(move |store| {
+            let namespace = namespace.as_deref();
+            let models = store.spend_by_model(since, namespace, SPEND_MODELS)?;
+            Ok(SpendTotal { nano_usd: store.spend(since, namespace)?, models })
+        })
+        .await
+    }
+
+    /// How far pods are metered, by their last hour from `since` on.
+    pub async fn metered(&self, since: Millis) -> Result<Vec<Metered>, ReadError> {
+        self.read(move |store| Ok(store.metered(since, METERED_PODS)?)).await
     }
 
     /// Open holds.

@@ -5,7 +5,7 @@
 
 use crate::book::{Change, Slot, State, Sum};
 use quartermaster_core::units::{Millis, NanoUsd};
-use quartermaster_core::wire::ledger::{Amount, Budget, Period, SpendEntry, UsageRow};
+use quartermaster_core::wire::ledger::{Amount, Budget, Metered, ModelSpend, Period, SpendEntry, UsageRow};
 use std::sync::Arc;
 
 /// What went wrong in the database.
@@ -152,9 +152,13 @@ pub trait Store {
     fn epoch(&mut self) -> Result<u64>;
     /// Remembers it.
     fn set_epoch(&mut self, epoch: u64) -> Result<()>;
-    /// Keeps the entry where it is larger than what is known of its pod and hour.
+    /// Keeps the entry where it is larger, or as large and further, than what is known of its pod and hour.
     fn record_spend(&mut self, entry: &SpendEntry) -> Result<()>;
     /// Sum over UTC hours that end after `since`, of one namespace or of all. An hour that began before `since` counts
     /// in full: in a time zone of half hours a ceiling rather sees too much than too little.
     fn spend(&mut self, since: Millis, namespace: Option<&str>) -> Result<NanoUsd>;
+    /// The same by model, the costliest first.
+    fn spend_by_model(&mut self, since: Millis, namespace: Option<&str>, most: u32) -> Result<Vec<ModelSpend>>;
+    /// Of each pod its last hour that begins at `since` or later, the newest hours first.
+    fn metered(&mut self, since: Millis, most: u32) -> Result<Vec<Metered>>;
 }

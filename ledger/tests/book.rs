@@ -5,7 +5,7 @@ mod common;
 
 use common::{Book, LEASE, NOW, amount, ask, budget, daily, day, granted, hour, settle, window};
 use quartermaster_core::units::{Millis, NanoUsd};
-use quartermaster_core::wire::ledger::{Done, Reserve, Reserved, Spend, SpendEntry};
+use quartermaster_core::wire::ledger::{Done, Metered, Reserve, Reserved, Spend, SpendEntry};
 use quartermaster_ledger::commands::{Command, CommandError};
 use quartermaster_ledger::store::Store as _;
 
@@ -244,19 +244,73 @@ fn an_operator_that_was_replaced_writes_nothing() {
     assert_eq!(book.budgets(5, vec![daily(TEAM, 200)]).expect("done"), Done::Applied, "its own epoch again");
 }
 
-#[test]
-fn spend_is_cumulative_and_the_largest_figure_wins() {
-    let mut book = Book::new(vec![]);
-    let hour_start = Millis(NOW.0 - NOW.0 % Millis::HOUR.0);
-    let entry = |pod: &str, namespace: &str, hour: i64, nano: i64| SpendEntry {
+/// The UTC hour of [`NOW`].
+const HOUR_START: Millis = Millis(NOW.0 - NOW.0 % Millis::HOUR.0);
+
+/// The cost of a pod in one hour from [`HOUR_START`] on, metered to its end.
+fn entry(pod: &str, namespace: &str, hour: i64, nano: i64) -> SpendEntry {
+    let hour_start = Millis(HOUR_START.0 + hour * Millis::HOUR.0);
+    SpendEntry {
         pod_uid: pod.to_owned(),
         namespace: namespace.to_owned(),
         model: "m".into(),
         variant: "v".into(),
         hardware_class: "c".into(),
-        hour_start: Millis(hour_start.0 + hour * Millis::HOUR.0),
+        hour_start,
+        until: hour_start.saturating_add(Millis::HOUR),
         nano_usd: NanoUsd(nano),
+    }
+}
+
+#[test]
+fn a_new_operator_learns_how_far_each_pod_is_metered() {
+    let mut book = Book::new(vec![]);
+    let until = |minutes: i64, entry: SpendEntry| SpendEntry {
+        until: entry.hour_start.saturating_add(Millis(minutes * Millis::MINUTE.0)),
+        ..entry
     };
+    let mut record = |entries| book.done(Command::Spend(Spend { epoch: 1, entries }));
+    record(vec![entry("p", "demo", 0, 30), until(10, entry("p", "demo", 1, 4)), entry("old", "demo", -5, 9)])
+        .expect("done");
+    record(vec![until(5, entry("p", "demo", 1, 2)), until(20, entry("free", "demo", 0, 0))]).expect("done");
+    record(vec![until(25, entry("free", "demo", 0, 0))]).expect("done");
+    for outside in [until(0, entry("p", "demo", 0, 1)), until(61, entry("p", "demo", 0, 1))] {
+        assert!(invalid(record(vec![outside])).contains("`until`"));
+    }
+    let metered = |pod: &str, hour: i64, minutes: i64, nano: i64| {
+        let SpendEntry { pod_uid, hour_start, until, nano_usd, .. } = until(minutes, entry(pod, "demo", hour, nano));
+        Metered { pod_uid, hour_start, until, nano_usd }
+    };
+    let all = book.store.metered(HOUR_START, 10).expect("rows");
+    assert_eq!(all, [metered("p", 1, 10, 4), metered("free", 0, 25, 0)]);
+    assert_eq!(book.store.metered(HOUR_START, 1).expect("rows").len(), 1);
+}
+
+#[test]
+fn spend_is_added_up_by_model_too() {
+    let mut book = Book::new(vec![]);
+    let of = |model: &str, entry: SpendEntry| SpendEntry { model: model.to_owned(), ..entry };
+    let entries = vec![
+        of("a", entry("p", "demo", 0, 10)),
+        of("a", entry("p", "demo", 1, 5)),
+        of("b", entry("q", "demo", 1, 40)),
+        of("a", entry("r", "other", 1, 7)),
+        of("a", entry("s", "demo", -3, 100)),
+    ];
+    book.done(Command::Spend(Spend { epoch: 1, entries })).expect("done");
+    let mut sums = |namespace, most| {
+        let sums = book.store.spend_by_model(HOUR_START, namespace, most).expect("sums");
+        sums.into_iter().map(|sum| (sum.namespace, sum.model, sum.nano_usd.0)).collect::<Vec<_>>()
+    };
+    let sum = |namespace: &str, model: &str, nano: i64| (namespace.to_owned(), model.to_owned(), nano);
+    assert_eq!(sums(None, 9), [sum("demo", "b", 40), sum("demo", "a", 15), sum("other", "a", 7)]);
+    assert_eq!(sums(Some("demo"), 1), [sum("demo", "b", 40)]);
+}
+
+#[test]
+fn spend_is_cumulative_and_the_largest_figure_wins() {
+    let mut book = Book::new(vec![]);
+    let hour_start = HOUR_START;
     let mut record = |entries| book.done(Command::Spend(Spend { epoch: 1, entries }));
     record(vec![entry("p", "demo", 0, 10), entry("q", "other", 0, 5)]).expect("done");
     record(vec![entry("p", "demo", 0, 30), entry("p", "demo", 1, 4)]).expect("done");

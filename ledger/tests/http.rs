@@ -5,7 +5,7 @@ mod common;
 
 use common::{ask, daily, granted, settle};
 use quartermaster_core::wire::ledger::{
-    Balance, Budgets, Done, Refusal, RefusalCode, Reserved, Spend, SpendTotal, UsagePage,
+    Balance, Budgets, Done, Metered, Refusal, RefusalCode, Reserved, Spend, SpendTotal, UsagePage,
 };
 use quartermaster_ledger::args::Args;
 use quartermaster_ledger::clock::Clock;
@@ -94,7 +94,9 @@ async fn a_day_at_the_office(client: Client, version: Version) {
     assert_eq!(future.rows.len(), 0);
     assert_eq!(answer::<Done>(served.post("/v1/spend", &Spend { epoch: 1, entries: vec![] })).await, Done::Applied);
     let spend: SpendTotal = answer(served.get("/v1/spend?since_ms=0&namespace=demo")).await;
-    assert_eq!(spend.nano_usd.0, 0);
+    assert_eq!((spend.nano_usd.0, spend.models.len()), (0, 0));
+    let metered: Vec<Metered> = answer(served.get("/v1/spend/metered?since_ms=0")).await;
+    assert_eq!(metered, []);
 }
 
 #[tokio::test]
@@ -111,7 +113,7 @@ async fn the_api_speaks_http_2_without_tls() {
 #[tokio::test]
 async fn without_the_token_there_is_nothing() {
     let served = Served::start(Client::new()).await;
-    for path in ["/v1/balances", "/v1/usage", "/v1/spend", "/v1/reserve"] {
+    for path in ["/v1/balances", "/v1/usage", "/v1/spend", "/v1/spend/metered", "/v1/reserve"] {
         let bare = served.client.get(format!("{}{path}", served.api));
         for request in [bare.try_clone().expect("a copy"), bare.bearer_auth("a guess")] {
             let (status, refusal) = refused(request).await;

@@ -37,7 +37,7 @@ impl Accounts {
         Self { ledger, meter: Meter::default(), budgets: None }
     }
 
-    /// Begins a new epoch: everything is sent again.
+    /// Begins a new epoch: budgets are sent again, and how far pods are metered is asked again.
     pub fn restart(&mut self) {
         self.meter = Meter::default();
         self.budgets = None;
@@ -61,13 +61,16 @@ impl Accounts {
     ) -> Result<(), String> {
         let ledger = self.ledger.as_ref().ok_or("--ledger-url is not set")?;
         let say = |error: Error| crate::error::chain(&error);
+        if !self.meter.resumed() {
+            self.meter.resume(ledger.metered(Meter::oldest(now)).await.map_err(say)?);
+        }
         let entries = self.meter.entries(now);
         if !entries.is_empty() {
             ledger.post_spend(epoch, &entries).await.map_err(say)?;
         }
         self.meter.sent(now);
         for (namespace, start) in wanted {
-            let amount = ledger.spend(*start, namespace.as_deref()).await.map_err(say)?;
+            let amount = ledger.spend(*start, namespace.as_deref()).await.map_err(say)?.nano_usd;
             memory.settled.insert((namespace.clone(), *start), Settled { amount, at: crate::clock::now() });
         }
         let due = memory.balances.as_ref().is_none_or(|(_, at)| now.since(*at) >= limits::BALANCES_EVERY);
@@ -120,8 +123,12 @@ fn sums(index: &Index, own: &str, now: Millis) -> BTreeSet<(Option<String>, Mill
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::fixtures::policy;
+    use crate::state::fixtures::{class, pod, policy};
     use crate::state::{Kind, Object};
+    use axum::extract::State;
+    use axum::{Json, Router, routing::get, routing::post};
+    use quartermaster_core::units::NanoUsd;
+    use quartermaster_core::wire::ledger::{Metered, Spend};
     use std::sync::Arc;
 
     #[tokio::test]
@@ -131,6 +138,45 @@ mod tests {
         accounts.round(1, &Index::default(), "qm", Millis(0), &mut memory).await;
         assert_eq!(memory.ledger_failed.as_deref(), Some("--ledger-url is not set"));
         assert!(memory.balances.is_none());
+    }
+
+    #[derive(Clone, Default)]
+    struct Book(Arc<std::sync::Mutex<Vec<Spend>>>);
+
+    /// A ledger that knows the first half of the pod's first hour, at 7 nano-USD.
+    async fn ledger(book: Book) -> Ledger {
+        let pod = pod("demo", "chat", "q4", "cpu-small", 1).uid;
+        let half = Metered { pod_uid: pod, hour_start: Millis(0), until: Millis(1_800_000), nano_usd: NanoUsd(7) };
+        let record = |State(book): State<Book>, Json(spend): Json<Spend>| async move {
+            book.0.lock().unwrap().push(spend);
+        };
+        let router = Router::new()
+            .route("/v1/spend/metered", get(|| async { Json([half]) }))
+            .route("/v1/spend", post(record))
+            .route("/v1/balances", get(|| async { Json([(); 0]) }))
+            .with_state(book);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Ledger::new(reqwest::Client::new(), &url, "secret".into()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_new_epoch_goes_on_where_the_ledger_stands() {
+        let mut index = Index::default();
+        let class = class("cpu-small");
+        index.apply(Kind::HardwareClass, "cpu-small".into(), Object::HardwareClass(Arc::new(class)));
+        index.apply(Kind::Pod, "demo/p".into(), Object::Pod(pod("demo", "chat", "q4", "cpu-small", 1)));
+        let (book, mut memory) = (Book::default(), Memory::default());
+        let mut accounts = Accounts::new(Some(ledger(book.clone()).await));
+        for epoch in [1, 2] {
+            accounts.restart();
+            accounts.round(epoch, &index, "qm", Millis(1_800_000 + 360_000), &mut memory).await;
+            assert_eq!(memory.ledger_failed, None);
+        }
+        let spends = book.0.lock().unwrap();
+        // A tenth of an hour at 0.01 USD an hour, beside what is known.
+        assert_eq!(spends.iter().map(|spend| spend.entries[0].nano_usd.0).collect::<Vec<_>>(), [1_000_007; 2]);
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use crate::limits;
 use crate::telemetry::scrape::body;
-use quartermaster_core::units::{Millis, NanoUsd};
-use quartermaster_core::wire::ledger::{Balance, Budgets, Refusal, RefusalCode, Spend, SpendEntry, SpendTotal};
+use quartermaster_core::units::Millis;
+use quartermaster_core::wire::ledger::{
+    Balance, Budgets, Metered, Refusal, RefusalCode, Spend, SpendEntry, SpendTotal,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -109,13 +111,18 @@ impl Ledger {
         Ok(())
     }
 
-    /// `GET /v1/spend`: the sum since an instant, in one namespace or in all.
-    pub async fn spend(&self, since: Millis, namespace: Option<&str>) -> Result<NanoUsd, Error> {
+    /// `GET /v1/spend/metered`: how far pods are metered, by their last hour since an instant.
+    pub async fn metered(&self, since: Millis) -> Result<Vec<Metered>, Error> {
+        let since = since.0.to_string();
+        self.read("reading how far pods are metered", self.url("/v1/spend/metered", &[("since_ms", &since)])).await
+    }
+
+    /// `GET /v1/spend`: the sum since an instant, in one namespace or in all, and by model.
+    pub async fn spend(&self, since: Millis, namespace: Option<&str>) -> Result<SpendTotal, Error> {
         let since = since.0.to_string();
         let query: Vec<(&str, &str)> =
             [("since_ms", since.as_str())].into_iter().chain(namespace.map(|name| ("namespace", name))).collect();
-        let total: SpendTotal = self.read("reading spend", self.url("/v1/spend", &query)).await?;
-        Ok(total.nano_usd)
+        self.read("reading spend", self.url("/v1/spend", &query)).await
     }
 
     fn url(&self, path: &str, query: &[(&str, &str)]) -> reqwest::Url {
@@ -162,6 +169,7 @@ mod tests {
     use axum::extract::{Query, State};
     use axum::http::{HeaderMap, StatusCode};
     use axum::{Json, Router, routing::get, routing::put};
+    use quartermaster_core::units::NanoUsd;
     use std::collections::HashMap;
     use std::sync::Mutex;
 
@@ -174,7 +182,7 @@ mod tests {
     ) -> Json<SpendTotal> {
         let namespace = query.get("namespace").cloned().unwrap_or_default();
         seen.lock().unwrap().push(format!("{} {namespace} {:?}", query["since_ms"], headers["authorization"]));
-        Json(SpendTotal { nano_usd: NanoUsd(42) })
+        Json(SpendTotal { nano_usd: NanoUsd(42), models: vec![] })
     }
 
     async fn ledger(seen: Seen) -> Ledger {
@@ -191,8 +199,8 @@ mod tests {
     async fn asks_with_the_token_and_names_the_namespace() {
         let seen = Seen::default();
         let ledger = ledger(Arc::clone(&seen)).await;
-        assert_eq!(ledger.spend(Millis(7), None).await.unwrap(), NanoUsd(42));
-        assert_eq!(ledger.spend(Millis(8), Some("a&b")).await.unwrap(), NanoUsd(42));
+        assert_eq!(ledger.spend(Millis(7), None).await.unwrap().nano_usd, NanoUsd(42));
+        assert_eq!(ledger.spend(Millis(8), Some("a&b")).await.unwrap().nano_usd, NanoUsd(42));
         assert_eq!(*seen.lock().unwrap(), ["7  \"Bearer secret\"", "8 a&b \"Bearer secret\""]);
     }
 

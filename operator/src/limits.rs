@@ -38,8 +38,10 @@ pub const LEDGER_ANSWER_BYTES_MAX: usize = 16 << 20;
 pub const BUDGETS_EVERY: Millis = Millis::MINUTE;
 /// A settled sum older than this is not known.
 pub const SETTLED_FRESH: Millis = Millis(30_000);
-/// A restarted leader sends again what pods cost in so many past hours.
+/// A new leader meters so many past hours at most, where nobody did.
 pub const SPEND_BACKFILL_HOURS: i64 = 48;
+/// Prices of one pod that are told apart within what is not sent yet.
+pub const PRICES_MAX: usize = 64;
 /// Entries of one spend report.
 pub const SPEND_ENTRIES_MAX: usize = 5_000;
 

@@ -240,7 +240,8 @@ pub struct Spend {
     pub entries: Vec<SpendEntry>,
 }
 
-/// Cost of one pod in one hour, so far. A larger figure replaces a smaller one; a smaller one is ignored.
+/// Cost of one pod in one hour, so far. A larger figure replaces a smaller one; a smaller one is ignored. Of two equal
+/// ones that which reaches further counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SpendEntry {
@@ -256,14 +257,45 @@ pub struct SpendEntry {
     pub hardware_class: String,
     /// Start of the UTC hour.
     pub hour_start: Millis,
+    /// How far the hour is metered; its end, once it has passed.
+    pub until: Millis,
     /// Cost in that hour so far.
     pub nano_usd: NanoUsd,
 }
 
+/// `GET /v1/spend/metered?since_ms=`: for each pod its last hour that begins at `since_ms` or later. A new operator goes
+/// on from there, so that time that has passed is not priced again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metered {
+    /// UID of the pod.
+    pub pod_uid: String,
+    /// Start of the UTC hour.
+    pub hour_start: Millis,
+    /// How far it is metered.
+    pub until: Millis,
+    /// Cost in that hour until then.
+    pub nano_usd: NanoUsd,
+}
+
 /// `GET /v1/spend?since_ms=&namespace=`: the sum over the UTC hours that end after `since_ms`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SpendTotal {
+    /// The sum.
+    pub nano_usd: NanoUsd,
+    /// The same by model, the costliest first. One that is not named has cost next to nothing.
+    pub models: Vec<ModelSpend>,
+}
+
+/// What one model has cost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelSpend {
+    /// Its namespace.
+    pub namespace: String,
+    /// Name of the ModelDeployment.
+    pub model: String,
     /// The sum.
     pub nano_usd: NanoUsd,
 }

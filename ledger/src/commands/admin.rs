@@ -134,5 +134,8 @@ fn check_spend(at: usize, entry: &SpendEntry) -> Result<()> {
             "`entries[{at}]`: `podUid` is empty, `nanoUsd` is below zero, or `hourStart` is not the start of a UTC hour"
         )));
     }
+    if entry.until <= entry.hour_start || entry.until > entry.hour_start.saturating_add(Millis::HOUR) {
+        return Err(CommandError::Invalid(format!("`entries[{at}]`: `until` is not in the hour of `hourStart`")));
+    }
     Ok(())
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Migrations in order, each with the `user_version` that it leads to.
-const MIGRATIONS: &[(u32, &str)] = &[(1, include_str!("schema.sql"))];
+const MIGRATIONS: &[(u32, &str)] = &[(1, include_str!("schema.sql")), (2, include_str!("schema_2.sql"))];
 /// Statements kept compiled: all there are.
 const STATEMENTS: usize = 64;
 
@@ -129,6 +129,8 @@ fn failed(doing: &'static str, source: impl std::error::Error + Send + Sync + 's
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Store;
+    use quartermaster_core::units::{Millis, NanoUsd};
 
     #[test]
     fn a_database_is_migrated_once_and_never_backwards() {
@@ -142,6 +144,17 @@ mod tests {
         drop(again);
         let error = SqliteStore::open(dir.path()).err().expect("a newer database");
         assert!(error.to_string().contains("newer"), "{error}");
+    }
+
+    #[test]
+    fn what_version_1_wrote_counts_as_metered_to_the_end_of_its_hour() {
+        let connection = Connection::open_in_memory().expect("a database");
+        connection.execute_batch(MIGRATIONS[0].1).expect("version 1");
+        connection.pragma_update(None, "user_version", 1).expect("set");
+        connection.execute("INSERT INTO spend VALUES ('p', 7200000, 'n', 'm', 'v', 'c', 5)", []).expect("a row");
+        let mut store = SqliteStore::prepare(connection, None).expect("version 2");
+        let metered = store.metered(Millis(0), 10).expect("rows");
+        assert_eq!((metered[0].until, metered[0].nano_usd), (Millis(10_800_000), NanoUsd(5)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{SqliteStore, failed};
 use crate::book::{Change, Slot, Sum};
 use crate::store::{Attempt, Before, Known, Posting, Result, Store};
 use quartermaster_core::units::{Millis, NanoUsd};
-use quartermaster_core::wire::ledger::{Budget, Period, SpendEntry, UsageRow, Window};
+use quartermaster_core::wire::ledger::{Budget, Metered, ModelSpend, Period, SpendEntry, UsageRow, Window};
 use rusqlite::{OptionalExtension, Row, params};
 use std::sync::Arc;
 
@@ -261,16 +261,50 @@ impl Store for SqliteStore {
     }
 
     fn spend(&mut self, since: Millis, namespace: Option<&str>) -> Result<NanoUsd> {
-        // A period may begin within a UTC hour (time zones of half hours): the whole hour counts, never too little.
-        let reaching = since.0.saturating_sub(Millis::HOUR.0);
         let sum = || {
             self.connection
                 .prepare_cached(
                     "SELECT coalesce(sum(nano_usd), 0) FROM spend WHERE hour_start > ?1 AND (?2 IS NULL OR namespace = ?2)",
                 )?
-                .query_row(params![reaching, namespace], |row| row.get(0))
+                .query_row(params![reaching(since), namespace], |row| row.get(0))
         };
         sum().map(NanoUsd).map_err(|source| failed("add up spend", source))
+    }
+
+    fn spend_by_model(&mut self, since: Millis, namespace: Option<&str>, most: u32) -> Result<Vec<ModelSpend>> {
+        let sums = || -> rusqlite::Result<Vec<ModelSpend>> {
+            self.connection
+                .prepare_cached(
+                    "SELECT namespace, model, sum(nano_usd) FROM spend WHERE hour_start > ?1 \
+                     AND (?2 IS NULL OR namespace = ?2) GROUP BY namespace, model ORDER BY 3 DESC, 1, 2 LIMIT ?3",
+                )?
+                .query_map(params![reaching(since), namespace, most], |row| {
+                    Ok(ModelSpend { namespace: row.get(0)?, model: row.get(1)?, nano_usd: NanoUsd(row.get(2)?) })
+                })?
+                .collect()
+        };
+        sums().map_err(|source| failed("add up spend by model", source))
+    }
+
+    fn metered(&mut self, since: Millis, most: u32) -> Result<Vec<Metered>> {
+        let find = || -> rusqlite::Result<Vec<Metered>> {
+            // SQLite takes the other columns from the row of the maximum.
+            self.connection
+                .prepare_cached(
+                    "SELECT pod_uid, max(hour_start), metered_until, nano_usd FROM spend WHERE hour_start >= ?1 \
+                     GROUP BY pod_uid ORDER BY 2 DESC, 1 LIMIT ?2",
+                )?
+                .query_map(params![since.0, most], |row| {
+                    Ok(Metered {
+                        pod_uid: row.get(0)?,
+                        hour_start: Millis(row.get(1)?),
+                        until: Millis(row.get(2)?),
+                        nano_usd: NanoUsd(row.get(3)?),
+                    })
+                })?
+                .collect()
+        };
+        find().map_err(|source| failed("read how far pods are metered", source))
     }
 }
 
@@ -308,8 +342,9 @@ impl SqliteStore {
         let write = || {
             self.connection
                 .prepare_cached(
-                    "INSERT INTO spend VALUES (?1,?2,?3,?4,?5,?6,?7) ON CONFLICT DO UPDATE SET namespace = ?3, \
-                     model = ?4, variant = ?5, hardware_class = ?6, nano_usd = ?7 WHERE nano_usd < ?7",
+                    "INSERT INTO spend VALUES (?1,?2,?3,?4,?5,?6,?7,?8) ON CONFLICT DO UPDATE SET namespace = ?3, \
+                     model = ?4, variant = ?5, hardware_class = ?6, nano_usd = ?7, metered_until = ?8 \
+                     WHERE nano_usd < ?7 OR (nano_usd = ?7 AND metered_until < ?8)",
                 )?
                 .execute(params![
                     entry.pod_uid,
@@ -318,11 +353,17 @@ impl SqliteStore {
                     entry.model,
                     entry.variant,
                     entry.hardware_class,
-                    entry.nano_usd.0
+                    entry.nano_usd.0,
+                    entry.until.0
                 ])
         };
         write().map(|_| ()).map_err(|source| failed("record spend", source))
     }
+}
+
+/// A period may begin within a UTC hour (time zones of half hours): the whole hour counts, never too little.
+fn reaching(since: Millis) -> i64 {
+    since.0.saturating_sub(Millis::HOUR.0)
 }
 
 /// Of `id, known`.
