@@ -81,6 +81,8 @@ pub const FAILURE_BACKOFF: Millis = Millis(10 * 60_000);
 pub const UNSCHEDULABLE_AFTER: Millis = Millis(5 * 60_000);
 /// Restarts of an engine that count as failing.
 pub const RESTARTS_FAILING: i32 = 3;
+/// A replica that served for so long before it was killed for memory bars nothing, however often that happened before.
+pub const OOM_APART: Millis = Millis(3_600_000);
 /// Start-up to assume where the class says nothing.
 pub const STARTUP_DEFAULT: Millis = Millis(60_000);
 

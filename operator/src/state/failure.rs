@@ -1,6 +1,6 @@
 //! Why a pod does not serve, out of its own status: one reason and one sentence.
 
-use crate::limits::RESTARTS_FAILING;
+use crate::limits::{OOM_APART, RESTARTS_FAILING};
 use crate::{clock, names};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodCondition};
 use quartermaster_core::units::Millis;
@@ -36,11 +36,14 @@ pub fn failure(pod: &Pod) -> Option<Failure> {
     let status = pod.status.as_ref()?;
     let copiers = status.init_container_statuses.as_deref().unwrap_or_default();
     let engines = status.container_statuses.as_deref().unwrap_or_default();
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let unready = conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == "False");
+    let unready_since = unready.and_then(|condition| condition.last_transition_time.as_ref()).map(clock::millis);
     let containers = || copiers.iter().chain(engines);
     containers()
         .find_map(image)
-        .or_else(|| containers().find_map(ended))
-        .or_else(|| unschedulable(status.conditions.as_deref().unwrap_or_default()))
+        .or_else(|| containers().find_map(|container| ended(container, unready_since)))
+        .or_else(|| unschedulable(conditions))
 }
 
 /// An image that can't be had, or a container that can't be made of it.
@@ -60,7 +63,7 @@ fn image(container: &ContainerStatus) -> Option<Failure> {
 }
 
 /// A container that ended and said why, or ended again and again.
-fn ended(container: &ContainerStatus) -> Option<Failure> {
+fn ended(container: &ContainerStatus, unready_since: Option<Millis>) -> Option<Failure> {
     let state = container.state.as_ref();
     let last = container.last_state.as_ref();
     let ended = state.and_then(|s| s.terminated.as_ref()).or_else(|| last.and_then(|s| s.terminated.as_ref()))?;
@@ -73,6 +76,9 @@ fn ended(container: &ContainerStatus) -> Option<Failure> {
         return Some(Failure { reason, message, since });
     }
     if ended.reason.as_deref() == Some("OOMKilled") {
+        if burst(container, ended, unready_since) {
+            return None;
+        }
         let message = format!("container {} was killed: its memory does not suffice", container.name);
         return Some(Failure { reason: Reason::ModelTooLarge, message, since });
     }
@@ -88,6 +94,19 @@ fn ended(container: &ContainerStatus) -> Option<Failure> {
         let message = format!("container {} ended {restarts} times, with code {code} at last: {words}", container.name);
         Failure { reason: Reason::EngineFailing, message, since }
     })
+}
+
+/// A kill for memory that says nothing about the model's size: the replica had served, and it is the first kill, or a
+/// long time after the one before.
+fn burst(container: &ContainerStatus, killed: &ContainerStateTerminated, unready_since: Option<Millis>) -> bool {
+    let (Some(started), Some(finished)) = (&killed.started_at, &killed.finished_at) else { return false };
+    let (started, finished) = (clock::millis(started), clock::millis(finished));
+    // A pod that was never ready has been unready since before its engine started.
+    let served = unready_since.is_some_and(|since| since > started);
+    // The last end is no restart yet while the container waits for one.
+    let waits = container.state.as_ref().is_some_and(|state| state.terminated.is_some());
+    let kills = container.restart_count.saturating_add(i32::from(waits));
+    served && (kills <= 1 || finished.since(started) >= OOM_APART)
 }
 
 fn last_words(ended: &ContainerStateTerminated) -> Option<(Reason, String)> {
@@ -187,6 +206,44 @@ mod tests {
         let state = json!({"lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}});
         let got = of(json!({"containerStatuses": [container("engine", &state)]}));
         assert_eq!(got.unwrap().0, Reason::ModelTooLarge);
+    }
+
+    /// A pod whose engine started at 10:00 and was killed for memory at `killed`, unready since `unready`.
+    fn killed(restarts: i32, unready: &str, killed: &str) -> Option<(Reason, String)> {
+        let (started, finished) = ("2026-11-22T10:00:00Z", format!("2026-11-22T{killed}Z"));
+        let ended = json!({"exitCode": 137, "reason": "OOMKilled", "startedAt": started, "finishedAt": finished});
+        let state = json!({
+            "restartCount": restarts, "lastState": {"terminated": ended}, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        });
+        let since = format!("2026-11-22T{unready}Z");
+        let ready = json!({"type": "Ready", "status": "False", "lastTransitionTime": since});
+        of(json!({"containerStatuses": [container("engine", &state)], "conditions": [ready]}))
+    }
+
+    #[test]
+    fn one_kill_of_a_replica_that_had_served_is_forgiven() {
+        assert_eq!(killed(1, "10:05:00", "10:05:00"), None);
+        assert_eq!(killed(1, "10:04:00", "10:05:00"), None, "it had stopped answering before");
+        for (restarts, unready, at) in
+            [(1, "09:59:00", "10:05:00"), (1, "10:00:00", "10:00:01"), (2, "10:05:00", "10:05:00")]
+        {
+            assert_eq!(killed(restarts, unready, at).unwrap().0, Reason::ModelTooLarge, "{restarts} {unready}");
+        }
+        assert_eq!(killed(7, "11:00:00", "11:00:00"), None, "it served for an hour");
+    }
+
+    #[test]
+    fn the_second_kill_counts_before_the_restart() {
+        let ended = json!({
+            "exitCode": 137, "reason": "OOMKilled", "startedAt": "2026-11-22T10:00:00Z", "finishedAt": "2026-11-22T10:05:00Z",
+        });
+        let ready = json!({"type": "Ready", "status": "False", "lastTransitionTime": "2026-11-22T10:05:00Z"});
+        let killed = |restarts: i32| {
+            let state = json!({"restartCount": restarts, "state": {"terminated": ended}});
+            of(json!({"containerStatuses": [container("engine", &state)], "conditions": [ready]}))
+        };
+        assert_eq!(killed(0), None);
+        assert_eq!(killed(1).unwrap().0, Reason::ModelTooLarge);
     }
 
     #[test]
