@@ -46,7 +46,7 @@ impl Accounts {
     /// Sends spend, reads settled sums and balances into memory. What could not be read is not known; it is never zero.
     pub async fn round(&mut self, epoch: u64, index: &Index, namespace: &str, now: Millis, memory: &mut Memory) {
         let price = |class: &str| hardware(index.classes.get(class)?).map(|class| class.price_per_hour);
-        self.meter.observe(index.pods.values(), price, now);
+        self.meter.observe(index.replicas(), price, now);
         let wanted = sums(index, namespace, now);
         memory.settled.retain(|key, _| wanted.contains(key));
         memory.ledger_failed = self.exchange(epoch, &wanted, now, memory).await.err();

@@ -26,6 +26,8 @@ pub const VARIANT: &str = "quartermaster.dev/variant";
 pub const CONFIG_HASH: &str = "quartermaster.dev/config-hash";
 /// Annotation of the Deployment: generation of the ModelDeployment that it was built from.
 pub const GENERATION: &str = "quartermaster.dev/model-generation";
+/// Label that Kubernetes puts on the ReplicaSets of a Deployment and their pods.
+pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 /// Lease of the leader.
 pub const LEASE: &str = "quartermaster-operator";
 /// Secret with the salt of the key hashes.

@@ -205,7 +205,7 @@ impl Planner {
             }
             self.tools.metrics.error("ledger");
         }
-        self.memory.measure(index.pods.values(), &self.readings);
+        self.memory.measure(index.replicas(), &self.readings);
         refresh_tokenizers(&self.tools.http, index, &mut self.memory).await;
         self.read_keys(index, now).await;
     }
@@ -369,7 +369,7 @@ impl Planner {
 }
 
 async fn signals(tools: &Tools, index: &Index, readings: &mut Readings) {
-    let ready = || index.pods.values().filter(|pod| pod.ready());
+    let ready = || index.replicas().filter(|pod| pod.ready());
     match &tools.signals {
         Signals::Direct(gateways) => {
             let targets = ready().filter_map(|pod| Some(Target { uid: pod.uid.clone(), address: pod.address()? }));

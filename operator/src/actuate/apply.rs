@@ -195,7 +195,7 @@ impl Actuator {
         let (deployment, config) = (deployment?, build::config_map(&shape)?);
         let wrote = self.apply(&config, object, guard, now).await?;
         // Somebody else's hand on replicas or template shows in the watch: ours is the only one that counts.
-        let drifted = index.groups.get(&key).is_none_or(|group| {
+        let drifted = index.group(&key).is_none_or(|group| {
             let template = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
             let hash = template.and_then(|meta| meta.annotations.as_ref()?.get(names::CONFIG_HASH));
             group.wanted != replicas || Some(&group.config_hash) != hash
@@ -208,7 +208,7 @@ impl Actuator {
 
     /// Changes the replicas of a group that can't be built any more.
     async fn resize(&self, key: &str, replicas: u32, index: &Index, guard: &Guard) -> Result<bool, Error> {
-        match index.groups.get(key) {
+        match index.group(key) {
             Some(group) if group.wanted != replicas => {
                 self.scale(&group.namespace, &group.name, replicas, guard).await.map(|()| true)
             }

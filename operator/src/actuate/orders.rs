@@ -116,7 +116,7 @@ impl Order {
 mod tests {
     use super::*;
     use crate::state::fixtures::{group, model, placement, ready_pod};
-    use crate::state::{Kind, Object};
+    use crate::state::{GroupView, Kind, Object};
     use quartermaster_core::plan::{GroupPlan, Reason};
     use quartermaster_core::units::NanoUsd;
     use std::sync::Arc;
@@ -181,6 +181,16 @@ mod tests {
         retire(&index(1, true), &back, &mut memory, Millis(15));
         assert!(memory.models["demo/chat"].retiring.is_empty());
         assert_eq!(stops(&orders(&index(1, true), &back, &memory, Millis(20))), 0);
+    }
+
+    #[test]
+    fn a_deployment_of_somebody_else_with_our_labels_is_left_alone() {
+        let mut index = index(0, false);
+        let foreign = GroupView { owner: None, ..group("demo", "chat", "q8", "cpu-standard", 2) };
+        index.apply(Kind::Deployment, "demo/chat-cpu-standard-1".into(), Object::Deployment(foreign));
+        let mut memory = Memory::default();
+        retire(&index, &plan(&[]), &mut memory, Millis(10));
+        assert_eq!(orders(&index, &plan(&[]), &memory, Millis(15)).len(), 1, "only what the model has once");
     }
 
     #[test]

@@ -109,6 +109,7 @@ pub(crate) fn group(namespace: &str, model: &str, variant: &str, class: &str, wa
         namespace: namespace.into(),
         name: format!("{model}-{class}-1"),
         model: model.into(),
+        owner: Some(format!("uid-{model}")),
         placement: placement(variant, class, 1),
         config_hash: String::new(),
         wanted,

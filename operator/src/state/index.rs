@@ -58,10 +58,9 @@ pub struct Index {
     pub budgets: BTreeMap<String, Arc<TokenBudget>>,
     /// Cost policies.
     pub policies: BTreeMap<String, Arc<CostPolicy>>,
-    /// Deployments of ours.
-    pub groups: BTreeMap<String, GroupView>,
-    /// Pods of ours.
-    pub pods: BTreeMap<String, PodView>,
+    /// Deployments with our labels. Only those that the ModelDeployment controls are ours.
+    groups: BTreeMap<String, GroupView>,
+    pods: BTreeMap<String, PodView>,
     /// Nodes.
     pub nodes: BTreeMap<String, NodeView>,
     /// Objects that can't be read, and why. Nothing is done about them but to say so.
@@ -130,20 +129,38 @@ impl Index {
         false
     }
 
+    /// Every replica. Those of a model that is gone cost something as long as they are there.
+    pub fn replicas(&self) -> impl Iterator<Item = &PodView> {
+        self.pods.values().filter(move |pod| self.around(pod).is_none_or(|group| group.owner.is_some()))
+    }
+
     /// Pods of a model.
     pub fn pods_of<'a>(&'a self, namespace: &'a str, model: &'a str) -> impl Iterator<Item = &'a PodView> {
-        self.pods.values().filter(move |pod| pod.namespace == namespace && pod.model == model)
+        let named = self.pods.values().filter(move |pod| pod.namespace == namespace && pod.model == model);
+        named.filter(move |pod| self.around(pod).is_none_or(|group| self.controlled(group)))
     }
 
     /// Deployments of a model.
     pub fn groups_of<'a>(&'a self, namespace: &'a str, model: &'a str) -> impl Iterator<Item = &'a GroupView> {
-        self.groups.values().filter(move |group| group.namespace == namespace && group.model == model)
+        let named = self.groups.values().filter(move |group| group.namespace == namespace && group.model == model);
+        named.filter(move |group| self.controlled(group))
     }
 
-    /// The Deployment of a (model, class, devices).
+    /// The Deployment `namespace/name` of a (model, class, devices).
     #[must_use]
-    pub fn group(&self, namespace: &str, name: &str) -> Option<&GroupView> {
-        self.groups.get(&names::key(namespace, name))
+    pub fn group(&self, key: &str) -> Option<&GroupView> {
+        self.groups.get(key).filter(|group| self.controlled(group))
+    }
+
+    /// The Deployment of a pod, if it is still there.
+    fn around(&self, pod: &PodView) -> Option<&GroupView> {
+        self.groups.get(&names::key(&pod.namespace, &names::group_name(&pod.model, &pod.placement)))
+    }
+
+    /// Whether the ModelDeployment that there is controls a Deployment, and not an older one of its name.
+    fn controlled(&self, group: &GroupView) -> bool {
+        let model = self.models.get(&names::key(&group.namespace, &group.model));
+        group.owner.is_some() && model.is_none_or(|model| model.metadata.uid == group.owner)
     }
 
     fn keys(&self, kind: Kind) -> Vec<String> {
@@ -163,7 +180,7 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{model, pod, ready_pod};
+    use super::super::fixtures::{group, model, pod, ready_pod};
     use super::*;
 
     fn applied(index: &mut Index, name: &str) {
@@ -208,6 +225,31 @@ mod tests {
         index.apply(Kind::ModelDeployment, "demo/a".into(), Object::Invalid("missing field".into()));
         index.delete(Kind::ModelDeployment, "demo/a");
         assert!(index.invalid.is_empty() && index.models.is_empty());
+    }
+
+    #[test]
+    fn what_a_model_does_not_control_is_not_its_own() {
+        let mut index = Index::default();
+        let ours = |index: &Index| {
+            let groups = index.groups_of("demo", "chat").count();
+            assert_eq!(index.group("demo/chat-cpu-1").is_some(), groups == 1);
+            (groups, index.pods_of("demo", "chat").count(), index.replicas().count())
+        };
+        index.apply(Kind::Pod, "demo/p".into(), Object::Pod(pod("demo", "chat", "q4", "cpu", 1)));
+        applied(&mut index, "chat");
+        assert_eq!(ours(&index), (0, 1, 1), "its Deployment may be listed later");
+        let own = |index: &mut Index, owner: Option<&str>| {
+            let view = GroupView { owner: owner.map(str::to_owned), ..group("demo", "chat", "q4", "cpu", 1) };
+            index.apply(Kind::Deployment, "demo/chat-cpu-1".into(), Object::Deployment(view));
+        };
+        own(&mut index, Some("uid-chat"));
+        assert_eq!(ours(&index), (1, 1, 1));
+        own(&mut index, None);
+        assert_eq!(ours(&index), (0, 0, 0), "somebody else's");
+        own(&mut index, Some("uid-before"));
+        assert_eq!(ours(&index), (0, 0, 1), "of a deleted model of the same name, whose pods still cost");
+        index.delete(Kind::ModelDeployment, "demo/chat");
+        assert_eq!(ours(&index), (1, 1, 1));
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use super::failure::{Failure, failure};
 use crate::{clock, names};
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
-use kube::ResourceExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
 use quartermaster_core::snapshot::Placement;
 use quartermaster_core::units::Millis;
+use quartermaster_crds::v1alpha1::ModelDeployment;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -44,10 +46,15 @@ pub struct PodView {
 }
 
 impl PodView {
-    /// The view of a pod; none for one that is not a replica.
+    /// The view of a pod; none for one that is not a replica, whatever its labels say.
     #[must_use]
     pub fn of(pod: &Pod) -> Option<Self> {
         let labels = pod.labels();
+        let model = labels.get(names::MODEL)?.clone();
+        let placement = placement(labels, pod.annotations())?;
+        if !of_group(pod, &names::group_name(&model, &placement)) {
+            return None;
+        }
         let status = pod.status.clone().unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default();
         let since = |kind: &str| -> Option<Millis> {
@@ -62,8 +69,8 @@ impl PodView {
             namespace: pod.namespace()?,
             name: pod.name_any(),
             uid: pod.uid()?,
-            model: labels.get(names::MODEL)?.clone(),
-            placement: placement(labels, pod.annotations())?,
+            model,
+            placement,
             config_hash: pod.annotations().get(names::CONFIG_HASH).cloned().unwrap_or_default(),
             ip: status.pod_ip.filter(|ip| !ip.is_empty()),
             created,
@@ -96,7 +103,7 @@ impl PodView {
     }
 }
 
-/// One Deployment of ours: the replicas of a (model, class, devices).
+/// One Deployment with our labels: the replicas of a (model, class, devices), if its owner is the ModelDeployment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GroupView {
     /// Namespace.
@@ -105,6 +112,8 @@ pub struct GroupView {
     pub name: String,
     /// Name of its ModelDeployment.
     pub model: String,
+    /// UID of the ModelDeployment of that name that controls it; none for somebody else's.
+    pub owner: Option<String>,
     /// What is asked of it.
     pub placement: Placement,
     /// Hash of what it was built from.
@@ -116,22 +125,39 @@ pub struct GroupView {
 }
 
 impl GroupView {
-    /// The view of a Deployment; none for one that is not ours.
+    /// The view of a Deployment; none for one without our labels.
     #[must_use]
     pub fn of(deployment: &Deployment) -> Option<Self> {
         let spec = deployment.spec.as_ref()?;
         let template = spec.template.metadata.clone().unwrap_or_default();
         let annotations = template.annotations.unwrap_or_default();
+        let model = deployment.labels().get(names::MODEL)?.clone();
+        let owner = controller::<ModelDeployment>(deployment).filter(|owner| owner.name == model);
         Some(Self {
             namespace: deployment.namespace()?,
             name: deployment.name_any(),
-            model: deployment.labels().get(names::MODEL)?.clone(),
+            owner: owner.map(|owner| owner.uid.clone()),
+            model,
             placement: placement(deployment.labels(), &annotations)?,
             config_hash: annotations.get(names::CONFIG_HASH).cloned().unwrap_or_default(),
             wanted: u32::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0),
             resource_version: deployment.resource_version().unwrap_or_default(),
         })
     }
+}
+
+/// The object of kind `K` that controls `object`.
+fn controller<K: Resource<DynamicType = ()>>(object: &impl ResourceExt) -> Option<&OwnerReference> {
+    object.owner_references().iter().find(|owner| {
+        let group = owner.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+        owner.controller == Some(true) && owner.kind == K::kind(&()) && group == K::group(&())
+    })
+}
+
+/// Whether a ReplicaSet of the Deployment `group` controls the pod: Kubernetes names it after the two.
+fn of_group(pod: &Pod, group: &str) -> bool {
+    let replica_set = controller::<ReplicaSet>(pod).and_then(|owner| owner.name.strip_prefix(group)?.strip_prefix('-'));
+    replica_set.is_some_and(|hash| pod.labels().get(names::POD_TEMPLATE_HASH).is_some_and(|label| label == hash))
 }
 
 fn placement(labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> Option<Placement> {
@@ -147,12 +173,17 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn owner(api_version: &str, kind: &str, name: &str) -> serde_json::Value {
+        json!({"apiVersion": api_version, "kind": kind, "name": name, "uid": "owner", "controller": true})
+    }
+
     fn pod(status: serde_json::Value) -> Pod {
         serde_json::from_value(json!({
             "metadata": {
                 "namespace": "demo", "name": "chat-cpu-1-x", "uid": "u1", "creationTimestamp": "2026-11-22T10:00:00Z",
-                "labels": {names::MODEL: "chat", names::CLASS: "cpu", names::DEVICES: "1"},
+                "labels": {names::MODEL: "chat", names::CLASS: "cpu", names::DEVICES: "1", "pod-template-hash": "5d9"},
                 "annotations": {names::VARIANT: "q8", names::CONFIG_HASH: "abc"},
+                "ownerReferences": [owner("apps/v1", "ReplicaSet", "chat-cpu-1-5d9")],
             },
             "status": status,
         }))
@@ -195,5 +226,54 @@ mod tests {
         let mut other = pod(json!({}));
         other.metadata.labels = None;
         assert_eq!(PodView::of(&other), None);
+    }
+
+    #[test]
+    fn a_pod_of_somebody_else_with_our_labels_is_no_replica() {
+        let of = |owners: serde_json::Value| {
+            let mut pod = pod(json!({}));
+            pod.metadata.owner_references = serde_json::from_value(owners).unwrap();
+            PodView::of(&pod)
+        };
+        assert!(of(json!([owner("apps/v1", "ReplicaSet", "chat-cpu-1-5d9")])).is_some());
+        let mut kept = owner("apps/v1", "ReplicaSet", "chat-cpu-1-5d9");
+        kept["controller"] = json!(false);
+        for foreign in [
+            json!(null),
+            json!([kept]),
+            json!([owner("apps/v1", "ReplicaSet", "chat-cpu-16-5d9")]),
+            json!([owner("apps/v1", "ReplicaSet", "chat-cpu-1-other-5d9")]),
+            json!([owner("apps/v1", "StatefulSet", "chat-cpu-1-5d9")]),
+            json!([owner("example.org/v1", "ReplicaSet", "chat-cpu-1-5d9")]),
+        ] {
+            assert_eq!(of(foreign.clone()), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_deployment_is_ours_by_its_owner() {
+        let of = |owners: serde_json::Value| {
+            let deployment = json!({
+                "metadata": {
+                    "namespace": "demo", "name": "chat-cpu-1", "ownerReferences": owners,
+                    "labels": {names::MODEL: "chat", names::CLASS: "cpu", names::DEVICES: "1"},
+                },
+                "spec": {
+                    "replicas": 2, "selector": {},
+                    "template": {"metadata": {"annotations": {names::VARIANT: "q8", names::CONFIG_HASH: "abc"}}},
+                },
+            });
+            GroupView::of(&serde_json::from_value(deployment).unwrap()).unwrap().owner
+        };
+        let ours = owner("quartermaster.dev/v1alpha1", "ModelDeployment", "chat");
+        assert_eq!(of(json!([owner("v1", "Node", "n"), ours])).as_deref(), Some("owner"));
+        for foreign in [
+            json!(null),
+            json!([owner("quartermaster.dev/v1alpha1", "ModelDeployment", "other")]),
+            json!([owner("example.org/v1", "ModelDeployment", "chat")]),
+            json!([owner("quartermaster.dev/v1alpha1", "CostPolicy", "chat")]),
+        ] {
+            assert_eq!(of(foreign.clone()), None, "{foreign}");
+        }
     }
 }

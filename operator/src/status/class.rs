@@ -66,7 +66,7 @@ fn count(class: &HardwareClass, index: &Index) -> Devices {
     let offered = total.saturating_sub(unhealthy);
     let most = class.spec.max_devices.and_then(|most| u64::try_from(most).ok());
     let name = class.name_any();
-    let holds = index.pods.values().filter(|pod| pod.placement.class == name && pod.scheduled_at.is_some());
+    let holds = index.replicas().filter(|pod| pod.placement.class == name && pod.scheduled_at.is_some());
     let used: u32 = holds.filter(|pod| pod.finished_at.is_none()).map(|pod| pod.placement.devices).sum();
     Devices {
         total: whole(total),

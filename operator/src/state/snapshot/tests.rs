@@ -86,7 +86,7 @@ fn settings() -> Settings {
 fn a_snapshot() {
     let mut world = World::new();
     let readings = world.readings.clone();
-    world.memory.measure(world.index.pods.values(), &readings);
+    world.memory.measure(world.index.replicas(), &readings);
     insta::assert_json_snapshot!("snapshot", world.build().snapshot);
 }
 
