@@ -1,6 +1,7 @@
 //! API keys: read from the Secrets that budgets name, kept as salted hashes only.
 
 use crate::{clock, limits, names};
+use futures::{StreamExt, stream};
 use hmac::{Hmac, KeyInit, Mac};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -8,9 +9,11 @@ use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client, ResourceExt};
 use quartermaster_core::units::Millis;
 use quartermaster_crds::condition::Reason;
+use quartermaster_crds::v1alpha1::TokenBudget;
 use quartermaster_crds::v1alpha1::token_budget::ApiKeySecret;
 use sha2::Sha256;
 use std::collections::{BTreeMap, BTreeSet};
+use tokio::time::Instant;
 
 use crate::budgets::{Fault, Objects};
 
@@ -29,6 +32,22 @@ pub enum Error {
         object: String,
         /// Why.
         source: kube::Error,
+    },
+    /// No answer in time.
+    #[error("{what} Secret {object}: no answer within {} s", limits::KEY_TIMEOUT.as_secs())]
+    Timeout {
+        /// What was attempted.
+        what: &'static str,
+        /// `namespace/name`, or the namespace of a list.
+        object: String,
+    },
+    /// Those before it took all the time.
+    #[error("{what} Secret {object}: reading Secrets takes longer than {} s altogether", limits::KEYS_TIMEOUT.as_secs())]
+    Late {
+        /// What was attempted.
+        what: &'static str,
+        /// `namespace/name`, or the namespace of a list.
+        object: String,
     },
     /// The salt's Secret is there without a salt.
     #[error("reading Secret {0}: key {key} is missing or shorter than 16 bytes; delete the Secret to get a new salt", key = names::SALT_KEY)]
@@ -82,16 +101,42 @@ pub fn hash(salt: &[u8], key: &[u8]) -> String {
     hex::encode(mac.finalize().into_bytes())
 }
 
+/// Until when one round of reading may take.
+#[derive(Clone, Copy, Debug)]
+struct Round(Instant);
+
+impl Round {
+    fn begin() -> Self {
+        Self(Instant::now() + limits::KEYS_TIMEOUT)
+    }
+
+    /// A call within its own time and the round's.
+    async fn timely<T>(
+        self,
+        what: &'static str,
+        object: &str,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Error> {
+        let (now, object) = (Instant::now(), || object.to_owned());
+        let own = now + limits::KEY_TIMEOUT;
+        if now >= self.0 {
+            return Err(Error::Late { what, object: object() });
+        }
+        match tokio::time::timeout_at(own.min(self.0), call).await {
+            Ok(answer) => answer.map_err(|source| Error::Api { what, object: object(), source }),
+            Err(_) if own > self.0 => Err(Error::Late { what, object: object() }),
+            Err(_) => Err(Error::Timeout { what, object: object() }),
+        }
+    }
+}
+
 /// The salt; made and kept in a Secret when there is none.
 pub async fn salt(client: &Client, namespace: &str) -> Result<Vec<u8>, Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let object = names::key(namespace, names::SALT_SECRET);
-    let error = |what| {
-        let object = object.clone();
-        move |source| Error::Api { what, object, source }
-    };
+    let round = Round::begin();
     for _ in 0..2 {
-        if let Some(secret) = api.get_opt(names::SALT_SECRET).await.map_err(error("reading"))? {
+        if let Some(secret) = round.timely("reading", &object, api.get_opt(names::SALT_SECRET)).await? {
             let salt = secret.data.and_then(|mut data| data.remove(names::SALT_KEY)).map(|bytes| bytes.0);
             return salt.filter(|salt| salt.len() >= 16).ok_or(Error::NoSalt(object));
         }
@@ -111,69 +156,96 @@ pub async fn salt(client: &Client, namespace: &str) -> Result<Vec<u8>, Error> {
             data: Some([(names::SALT_KEY.to_owned(), ByteString(salt))].into()),
             ..Secret::default()
         };
-        match api.create(&PostParams::default(), &secret).await {
+        match round.timely("creating", &object, api.create(&PostParams::default(), &secret)).await {
             Ok(_) => {}
             // Another replica was quicker; its salt counts.
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            Err(source) => return Err(error("creating")(source)),
+            Err(Error::Api { source: kube::Error::Api(status), .. }) if status.code == 409 => {}
+            Err(error) => return Err(error),
         }
     }
     Err(Error::NoSalt(object))
 }
 
 /// Reads the keys that budgets name. A subject that the API server refuses is its budget's fault and nobody else's; keys
-/// that can't be read for now stay as they were `before`.
+/// that can't be read for now, or not in time, stay as they were `before`. Those come first in the next round.
 pub async fn read(client: &Client, salt: &[u8], budgets: &Objects, before: Option<&Keys>) -> Result<Keys, Error> {
-    let mut keys = Keys { salt: hex::encode(salt), at: clock::now(), ..Keys::default() };
+    let found = budgets.keys().map(|id| (id.clone(), Vec::new())).collect();
+    let mut keys = Keys { salt: hex::encode(salt), at: clock::now(), found, ..Keys::default() };
+    let mut subjects: Vec<Subject> = budgets.iter().flat_map(|(id, budget)| Subject::of(id, budget)).collect();
+    subjects.sort_by_key(|subject| before.is_none_or(|before| !before.unread.contains_key(&subject.budget)));
+    let round = Round::begin();
+    let reads = subjects.into_iter().map(|subject| subject.read(client, round));
+    let mut answers = stream::iter(reads).buffered(limits::KEYS_CONCURRENCY);
     let mut total = 0;
-    for (id, budget) in budgets {
-        let namespace = budget.namespace().unwrap_or_default();
-        let found = keys.found.entry(id.clone()).or_default();
-        for subject in budget.spec.subjects.iter().filter_map(|subject| subject.api_key_secret.as_ref()) {
-            let (named, lacking) = match secrets(client, &namespace, subject).await {
-                Ok(secrets) => pick(salt, &namespace, subject, &secrets),
-                Err(error) => {
-                    let fault = fault(error)?;
-                    let stays = before.filter(|_| fault.reason == Reason::SignalsMissing);
-                    keys.unread.insert(id.clone(), fault);
-                    (stays.and_then(|before| before.found.get(id)).cloned().unwrap_or_default(), Vec::new())
-                }
-            };
-            total += named.len();
-            if total <= limits::KEYS_MAX {
-                found.extend(named);
+    while let Some((subject, answer)) = answers.next().await {
+        let id = &subject.budget;
+        let (named, lacking) = match answer {
+            Ok(secrets) => pick(salt, &subject.namespace, &subject.secret, &secrets),
+            Err(error) => {
+                let fault = fault(error)?;
+                let stays = before.filter(|_| fault.reason == Reason::SignalsMissing);
+                keys.unread.insert(id.clone(), fault);
+                (stays.and_then(|before| before.found.get(id)).cloned().unwrap_or_default(), Vec::new())
             }
-            if !lacking.is_empty() {
-                keys.missing.entry(id.clone()).or_default().extend(lacking);
-            }
+        };
+        total += named.len();
+        if total <= limits::KEYS_MAX {
+            keys.found.entry(id.clone()).or_default().extend(named);
         }
+        if !lacking.is_empty() {
+            keys.missing.entry(id.clone()).or_default().extend(lacking);
+        }
+    }
+    for found in keys.found.values_mut() {
         found.sort_by(|a, b| (&a.hash, &a.subject).cmp(&(&b.hash, &b.subject)));
         found.dedup();
     }
     Ok(keys)
 }
 
-/// What the API server's no to one subject means for its budget; no answer at all ends the round.
+/// What the API server's no to one subject means for its budget, or its silence; a server that can't be reached ends the
+/// round.
 fn fault(error: Error) -> Result<Fault, Error> {
-    let Error::Api { source: kube::Error::Api(status), .. } = &error else { return Err(error) };
-    // A selector whose labels are none.
-    let wrong = matches!(status.code, 400 | 422);
+    let wrong = match &error {
+        // A selector whose labels are none.
+        Error::Api { source: kube::Error::Api(status), .. } => matches!(status.code, 400 | 422),
+        Error::Timeout { .. } | Error::Late { .. } => false,
+        Error::Api { .. } | Error::NoSalt(_) => return Err(error),
+    };
     let reason = if wrong { Reason::InvalidSpec } else { Reason::SignalsMissing };
     Ok(Fault { reason, message: format!("spec.subjects: {}", crate::error::chain(&error)) })
 }
 
-async fn secrets(client: &Client, namespace: &str, subject: &ApiKeySecret) -> Result<Vec<Secret>, Error> {
+/// One subject of a budget.
+struct Subject {
+    budget: String,
+    namespace: String,
+    secret: ApiKeySecret,
+}
+
+impl Subject {
+    fn of(id: &str, budget: &TokenBudget) -> Vec<Self> {
+        let secrets = budget.spec.subjects.iter().filter_map(|subject| subject.api_key_secret.clone());
+        let namespace = budget.namespace().unwrap_or_default();
+        secrets.map(|secret| Self { budget: id.to_owned(), namespace: namespace.clone(), secret }).collect()
+    }
+
+    async fn read(self, client: &Client, round: Round) -> (Self, Result<Vec<Secret>, Error>) {
+        let answer = secrets(client, &self.namespace, &self.secret, round).await;
+        (self, answer)
+    }
+}
+
+async fn secrets(client: &Client, namespace: &str, subject: &ApiKeySecret, round: Round) -> Result<Vec<Secret>, Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     if let Some(name) = &subject.name {
-        let object = names::key(namespace, name);
-        let found = api.get_opt(name).await.map_err(|source| Error::Api { what: "reading", object, source })?;
+        let found = round.timely("reading", &names::key(namespace, name), api.get_opt(name)).await?;
         return Ok(found.into_iter().collect());
     }
     let Some(selector) = &subject.selector else { return Ok(Vec::new()) };
     let labels: Vec<String> = selector.match_labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let by_label = ListParams::default().labels(&labels.join(","));
-    let error = |source| Error::Api { what: "listing", object: namespace.to_owned(), source };
-    Ok(api.list(&by_label).await.map_err(error)?.items)
+    Ok(round.timely("listing", namespace, api.list(&by_label)).await?.items)
 }
 
 /// Keys in the Secrets of one subject, and what is missing.
@@ -251,7 +323,8 @@ mod tests {
         assert_eq!(keys.owners()["h"].len(), 2);
     }
 
-    /// An API server that knows `demo/team-key`, dislikes every selector, and fails at the Secret `broken`.
+    /// An API server that knows `demo/team-key`, dislikes every selector, fails at the Secret `broken` and says nothing
+    /// about `silent`.
     fn client() -> Client {
         let answer = |request: axum::http::Request<kube::client::Body>| async move {
             let status = |code: u16| {
@@ -265,12 +338,49 @@ mod tests {
                     (200, serde_json::to_value(secret("team-key", "key", "sk-1")).unwrap())
                 }
                 path if path.ends_with("/broken") => status(500),
+                path if path.ends_with("/silent") => std::future::pending().await,
                 _ => status(400),
             };
             let body = kube::client::Body::from(body.to_string().into_bytes());
             Ok::<_, std::convert::Infallible>(axum::http::Response::builder().status(code).body(body).unwrap())
         };
         Client::new(tower::service_fn(answer), "demo")
+    }
+
+    fn objects(budgets: impl IntoIterator<Item = TokenBudget>) -> Objects {
+        budgets.into_iter().map(|b| (format!("demo/{}", b.name_any()), Arc::new(b))).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_api_server_holds_nobody_up_and_old_keys_stay() {
+        let silent = (0..100).map(|at| budget("demo", &format!("b{at:02}"), "silent", None));
+        let budgets =
+            objects(silent.chain([budget("demo", "a", "team-key", None), budget("demo", "z", "team-key", None)]));
+        let old = || vec![Found { hash: "old".into(), subject: "demo/silent".into() }];
+        let found = budgets.keys().map(|id| (id.clone(), old())).collect();
+        let before = Keys { found, ..Keys::default() };
+        let begin = Instant::now();
+        let keys = read(&client(), b"salt", &budgets, Some(&before)).await.unwrap();
+        assert_eq!(begin.elapsed().as_secs(), limits::KEYS_TIMEOUT.as_secs());
+        let new = [Found { hash: hash(b"salt", b"sk-1"), subject: "demo/team-key".into() }];
+        assert_eq!(keys.found["demo/a"], new);
+        assert_eq!((&keys.found["demo/b00"], &keys.found["demo/z"]), (&old(), &old()));
+        for (id, says) in [("demo/b00", "demo/silent: no answer within 3 s"), ("demo/z", "longer than 8 s")] {
+            let fault = &keys.unread[id];
+            assert!(fault.reason == Reason::SignalsMissing && fault.message.contains(says), "{}", fault.message);
+        }
+        let keys = read(&client(), b"salt", &budgets, Some(&keys)).await.unwrap();
+        assert_eq!(keys.found["demo/a"], new, "not read this time");
+        assert!(keys.unread.contains_key("demo/a"), "those that were not read come first");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_salt_that_does_not_come_is_not_waited_for() {
+        let silent = |_: axum::http::Request<kube::client::Body>| {
+            std::future::pending::<Result<axum::http::Response<kube::client::Body>, std::convert::Infallible>>()
+        };
+        let error = salt(&Client::new(tower::service_fn(silent), "demo"), "qm").await.unwrap_err();
+        assert!(matches!(error, Error::Timeout { .. }), "{error}");
     }
 
     #[tokio::test]
@@ -280,8 +390,8 @@ mod tests {
             {"apiKeySecret": {"selector": {"matchLabels": {"team": "not a label"}}}}, {"apiKeySecret": {"name": "team-key"}}
         ]))
         .unwrap();
-        let all = [bad, budget("demo", "good", "team-key", None), budget("demo", "later", "broken", None)];
-        let budgets: Objects = all.into_iter().map(|b| (format!("demo/{}", b.name_any()), Arc::new(b))).collect();
+        let good = budget("demo", "good", "team-key", None);
+        let budgets = objects([bad, good, budget("demo", "later", "broken", None)]);
         let old = || vec![Found { hash: "old".into(), subject: "demo/broken".into() }];
         let found = ["demo/bad", "demo/later"].map(|id| (id.to_owned(), old())).into();
         let before = Keys { found, ..Keys::default() };

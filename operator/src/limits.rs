@@ -101,6 +101,12 @@ pub const LEDGER_BUDGETS_MAX: usize = 10_000;
 pub const LEDGER_WINDOWS_MAX: usize = 16;
 /// Longest rolling window that it takes: ten years.
 pub const LEDGER_ROLLING_MAX: Millis = Millis(10 * 366 * 86_400_000);
+/// One read of Secrets.
+pub const KEY_TIMEOUT: Duration = Duration::from_secs(3);
+/// All reads of Secrets in one round, so that a slow API server doesn't hold up the tick.
+pub const KEYS_TIMEOUT: Duration = Duration::from_secs(8);
+/// Reads of Secrets at the same time.
+pub const KEYS_CONCURRENCY: usize = 8;
 /// API keys in one snapshot.
 pub const KEYS_MAX: usize = 20_000;
 
