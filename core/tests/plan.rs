@@ -2,7 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test may fail")]
 
-use quartermaster_core::plan::{ModelPlan, Reason, Verdict, decide};
+use quartermaster_core::plan::{ModelPlan, Reason, Verdict, decide, yet_to_come};
 use quartermaster_core::snapshot::*;
 use quartermaster_core::units::{Millis, NanoUsd, QualityPpm, Tokens};
 
@@ -245,6 +245,25 @@ fn beside(first: Model, second: Model, ceiling: &str) -> Snapshot {
     let mut both = snapshot(first, ceiling);
     both.models.insert("demo/a".into(), Model { name: "a".into(), ..second });
     both
+}
+
+#[test]
+fn what_is_settled_and_what_each_model_will_yet_cost_is_what_is_projected() {
+    let switching = Model { groups: vec![group("q4", "small", 1, 1)], ..model() };
+    let mut snapshot = beside(switching, model(), "10");
+    let elsewhere = Model { namespace: "other".into(), ..model() };
+    snapshot.models.insert("other/chat".into(), elsewhere);
+    snapshot.ceilings[0].settled = usd("0.30");
+    snapshot.ceilings.push(Ceiling { namespace: None, period: "Hour".into(), ..snapshot.ceilings[0].clone() });
+    snapshot.ceilings[1].period_end = Millis(NOW.0 + 6 * MINUTE);
+    let plan = decide(&snapshot);
+    let own = |key: &str| yet_to_come(&snapshot, &snapshot.models[key], &plan.models[key]);
+    assert_eq!(plan.models["demo/chat"].groups.len(), 2, "one before, one after the switch");
+    assert_eq!(own("other/chat"), [NanoUsd::ZERO, usd("0.10")], "6 minutes at 1.00");
+    for (at, ceiling) in plan.ceilings.iter().enumerate() {
+        let models: i64 = snapshot.models.keys().map(|key| own(key)[at].0).sum();
+        assert_eq!(NanoUsd(snapshot.ceilings[at].settled.0 + models), ceiling.projected);
+    }
 }
 
 fn devices(snapshot: &Snapshot, class: &str) -> u32 {

@@ -70,12 +70,12 @@ impl Accounts {
         }
         self.meter.sent(now);
         for (namespace, start) in wanted {
-            let amount = ledger.spend(*start, namespace.as_deref()).await.map_err(say)?.nano_usd;
-            memory.settled.insert((namespace.clone(), *start), Settled { amount, at: crate::clock::now() });
+            let total = ledger.spend(*start, namespace.as_deref()).await.map_err(say)?;
+            memory.settled.insert((namespace.clone(), *start), Settled::of(total, crate::clock::now()));
         }
         let due = memory.balances.as_ref().is_none_or(|(_, at)| now.since(*at) >= limits::BALANCES_EVERY);
         if due {
-            memory.balances = Some((ledger.balances().await.map_err(say)?, now));
+            memory.balance(ledger.balances().await.map_err(say)?, now);
         }
         Ok(())
     }

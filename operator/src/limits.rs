@@ -124,6 +124,16 @@ pub const STARTUP_PROBE_SECONDS: i32 = 30 * 60;
 pub const SHUTDOWN: Duration = Duration::from_secs(5);
 /// A window with so little left, in parts per thousand of its limit, is called spent: hardly a request fits.
 pub const BUDGET_LEFT_PER_MILLE: i128 = 20;
+/// How fast a budget is spent is measured over so long.
+pub const BURN_WINDOW: Millis = Millis(15 * 60_000);
+/// It is not said before it was measured for so long.
+pub const BURN_WINDOW_MIN: Millis = Millis::MINUTE;
+/// Time between two samples of it that are kept.
+pub const BURN_STEP: Millis = Millis(30_000);
+/// Samples kept per budget: the window's, and two that move.
+pub const BURN_SAMPLES_MAX: usize = 32;
+/// A rolling window that moved by so much more or less than the clock has another length than before.
+pub const BURN_DRIFT: Millis = Millis::MINUTE;
 /// Keys are read again so often.
 pub const KEYS_EVERY: Millis = Millis(15_000);
 /// Balances are read so often.

@@ -34,6 +34,15 @@ pub fn decide(snapshot: &Snapshot) -> Plan {
     plan
 }
 
+/// What the plan of one model will yet cost under each ceiling, in the snapshot's order; nothing where that does not bind
+/// it. Settled and this, over all models, is the projected spend of a ceiling.
+#[must_use]
+pub fn yet_to_come(snapshot: &Snapshot, model: &Model, plan: &ModelPlan) -> Vec<NanoUsd> {
+    let mut books = Books::ahead(snapshot);
+    commit(model, plan, &mut books);
+    books.projected()
+}
+
 /// What is planned, and what those who come later keep.
 fn with_floors<'a>(planned: &Books<'a>, snapshot: &Snapshot, floors: &Floors<'_>) -> Books<'a> {
     let mut books = planned.clone();

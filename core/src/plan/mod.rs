@@ -7,7 +7,7 @@ mod reason;
 mod size;
 mod spend;
 
-pub use decide::decide;
+pub use decide::{decide, yet_to_come};
 pub use reason::{Reason, Verdict};
 pub use spend::{Books, PLAN_HORIZON, projected};
 

@@ -41,6 +41,13 @@ impl<'a> Books<'a> {
         Self { snapshot, committed, devices: snapshot.classes.keys().map(|class| (class.as_str(), 0)).collect() }
     }
 
+    /// Books without the past: what they project is what is yet to come.
+    #[must_use]
+    pub fn ahead(snapshot: &'a Snapshot) -> Self {
+        let committed = vec![NanoUsd::ZERO; snapshot.ceilings.len()];
+        Self { committed, ..Self::open(snapshot) }
+    }
+
     /// Writes down replicas that will run for `time`.
     pub fn commit(&mut self, namespace: &str, placement: &Placement, replicas: u32, time: Millis) {
         for (ceiling, committed) in self.snapshot.ceilings.iter().zip(&mut self.committed) {

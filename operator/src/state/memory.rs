@@ -2,15 +2,16 @@
 //! seen enough, and measures anew.
 
 use crate::limits;
-use crate::state::PodView;
+use crate::state::{Burn, PodView};
 use crate::telemetry::{PodReading, Readings};
 use quartermaster_core::plan::{ModelPlan, Plan};
 use quartermaster_core::snapshot::{Capacity, Need, Placement};
 use quartermaster_core::units::{Millis, NanoUsd};
 use quartermaster_core::wire::gateway::TokenizerRef;
-use quartermaster_core::wire::ledger::Balance;
+use quartermaster_core::wire::ledger::{Balance, SpendTotal};
 use quartermaster_crds::condition::Reason;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// A placement that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,10 +29,12 @@ pub struct Failed {
 }
 
 /// A sum from the ledger, and when it came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
     /// The sum.
     pub amount: NanoUsd,
+    /// Part of each model, by `namespace/name`.
+    pub models: Arc<BTreeMap<String, NanoUsd>>,
     /// When.
     pub at: Millis,
 }
@@ -68,6 +71,8 @@ pub struct Memory {
     pub settled: BTreeMap<(Option<String>, Millis), Settled>,
     /// The ledger's balances, and when they came.
     pub balances: Option<(Vec<Balance>, Millis)>,
+    /// How fast budgets are spent.
+    pub burn: Burn,
     /// Why the ledger could not be asked.
     pub ledger_failed: Option<String>,
     started: BTreeSet<String>,
@@ -135,9 +140,24 @@ impl Memory {
 
     /// A settled sum that is fresh enough.
     #[must_use]
-    pub fn settled(&self, namespace: Option<&str>, start: Millis, now: Millis) -> Option<NanoUsd> {
+    pub fn settled(&self, namespace: Option<&str>, start: Millis, now: Millis) -> Option<&Settled> {
         let settled = self.settled.get(&(namespace.map(str::to_owned), start))?;
-        (now.since(settled.at) <= limits::SETTLED_FRESH).then_some(settled.amount)
+        (now.since(settled.at) <= limits::SETTLED_FRESH).then_some(settled)
+    }
+
+    /// Notes the ledger's balances.
+    pub fn balance(&mut self, rows: Vec<Balance>, now: Millis) {
+        self.burn.note(self.balances.as_ref().map(|(rows, at)| (rows.as_slice(), *at)), &rows, now);
+        self.balances = Some((rows, now));
+    }
+}
+
+impl Settled {
+    /// As the ledger says it.
+    #[must_use]
+    pub fn of(total: SpendTotal, at: Millis) -> Self {
+        let models = total.models.into_iter().map(|sum| (crate::names::key(&sum.namespace, &sum.model), sum.nano_usd));
+        Self { amount: total.nano_usd, models: Arc::new(models.collect()), at }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What we know: the cluster as watched ([`Index`]), what we remember of it ([`Memory`]), and the value that a decision
 //! is made of ([`snapshot`]).
 
+mod burn;
 mod failure;
 mod index;
 pub mod informers;
@@ -12,6 +13,7 @@ mod views;
 #[cfg(test)]
 pub(crate) mod fixtures;
 
+pub use burn::{Burn, Pace};
 pub use failure::{Failure, failure};
 pub use index::{Index, Kind, Object};
 pub use memory::{Failed, Memory, Settled};

@@ -15,6 +15,7 @@ use quartermaster_crds::v1alpha1::cost_policy::{Mode, Scope};
 use quartermaster_crds::v1alpha1::model_deployment::{EngineKind, Format, Hardware, ObjectiveKind, Variant};
 use quartermaster_crds::v1alpha1::{CostPolicy, HardwareClass as ClassObject, ModelDeployment, Period};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Everything that a snapshot is made of.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,8 @@ pub struct Seen {
     pub snapshot: Snapshot,
     /// Why a model's load is not known.
     pub blind: BTreeMap<String, Blind>,
+    /// What each model has cost in the period of a ceiling, in the order of the ceilings.
+    pub settled: Vec<Arc<BTreeMap<String, NanoUsd>>>,
     /// Ceilings whose settled sum is not known, by `namespace/name` of the policy.
     pub unknown: BTreeMap<String, String>,
 }
@@ -138,12 +141,13 @@ fn ceilings(
                     let (amount, policy) = (NanoUsd(amount), key.to_owned());
                     let period = format!("{:?}", ceiling.period);
                     let namespace = namespace.clone();
+                    seen.settled.push(Arc::clone(&settled.models));
                     seen.snapshot.ceilings.push(Ceiling {
                         policy,
                         period,
                         namespace,
                         amount,
-                        settled,
+                        settled: settled.amount,
                         period_end,
                         enforced,
                     });

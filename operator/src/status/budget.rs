@@ -4,6 +4,7 @@ use super::{Conditions, Draft, not_implemented, whole};
 use crate::actuate::Note;
 use crate::budgets::Fault;
 use crate::keys::Keys;
+use crate::state::{Burn, Pace};
 use crate::{clock, limits};
 use k8s_openapi::jiff::Timestamp;
 use quartermaster_core::units::{Millis, NanoUsd};
@@ -27,6 +28,8 @@ pub struct Facts<'a> {
     pub faults: &'a BTreeMap<String, Fault>,
     /// The ledger's rows; none while it does not answer.
     pub balances: Option<&'a [Row]>,
+    /// How fast budgets are spent.
+    pub burn: &'a Burn,
     /// Why it does not.
     pub ledger_failed: Option<&'a str>,
     /// Why it has not taken the budgets as they stand.
@@ -45,6 +48,11 @@ pub fn status(facts: &Facts<'_>) -> (TokenBudgetStatus, Vec<Note>) {
         // What was last known stays; the condition says that it is old.
         None => old.windows.clone(),
     };
+    let pace = rows.as_ref().and_then(|rows| facts.burn.an_hour(facts.id, rows));
+    let forecast = |pace: Pace| {
+        let row = tightest_row(rows.as_deref().unwrap_or_default())?;
+        exhausted_at(row, pace, facts.now).map(clock::time)
+    };
     let mut list = Conditions::new(&old.conditions, facts.object.metadata.generation, facts.now);
     conditions(facts, rows.as_deref(), &mut list);
     let (conditions, notes) = list.finish(&[ConditionType::Stalled, ConditionType::WithinBudget], "Account");
@@ -55,8 +63,8 @@ pub fn status(facts: &Facts<'_>) -> (TokenBudgetStatus, Vec<Note>) {
         keys: found.map(whole).or(old.keys),
         tightest: rows.as_ref().map_or(old.tightest, |rows| tightest(rows)),
         windows,
-        burn_rate_tokens_per_hour: None,
-        exhausted_at: None,
+        burn_rate_tokens_per_hour: pace.map(|pace| pace.tokens).or(old.burn_rate_tokens_per_hour),
+        exhausted_at: pace.map_or(old.exhausted_at, forecast),
     };
     (status, notes)
 }
@@ -198,9 +206,31 @@ fn limit(row: &Row) -> String {
     row.limit_tokens.map(|limit| limit.to_string()).or_else(money).unwrap_or_default()
 }
 
-fn tightest(rows: &[&Row]) -> Option<TightestWindow> {
+/// When a window will be spent at a pace; none where it turns before, or has nothing left already.
+fn exhausted_at(row: &Row, pace: Pace, now: Millis) -> Option<Millis> {
+    let length = now.since(row.start);
+    let spent = |limit: i128, settled: i128, an_hour: i64| {
+        let (left, an_hour, hour) = (limit - settled, i128::from(an_hour), i128::from(Millis::HOUR.0));
+        if left <= 0 || an_hour <= 0 {
+            return None;
+        }
+        let at = now.saturating_add(Millis(i64::try_from(left * hour / an_hour).unwrap_or(i64::MAX)));
+        // What a rolling window holds at a steady pace is what comes in its length.
+        let ever = row.resets_at.map_or(an_hour * i128::from(length.0) > limit * hour, |end| at < end);
+        ever.then_some(at)
+    };
+    let tokens = row.limit_tokens.and_then(|limit| spent(limit.0.into(), row.settled.tokens.0.into(), pace.tokens));
+    let money = |limit: NanoUsd| spent(limit.0.into(), row.settled.nano_usd.0.into(), pace.nano_usd);
+    tokens.into_iter().chain(row.limit_nano_usd.and_then(money)).min()
+}
+
+fn tightest_row<'a>(rows: &[&'a Row]) -> Option<&'a Row> {
     // The first of equals, as the spec orders them.
-    let row = rows.iter().rev().max_by_key(|row| used(row))?;
+    rows.iter().rev().max_by_key(|row| used(row)).copied()
+}
+
+fn tightest(rows: &[&Row]) -> Option<TightestWindow> {
+    let row = tightest_row(rows)?;
     let held = row.limit_tokens.map_or_else(|| format!("${}", row.held.nano_usd), |_| row.held.tokens.to_string());
     Some(TightestWindow {
         window: row.window.clone(),
@@ -245,6 +275,7 @@ mod tests {
             keys,
             faults: &faults,
             balances: Some(&rows),
+            burn: &Burn::default(),
             ledger_failed: None,
             unsent,
             now: Millis(4_000_000),
@@ -275,6 +306,7 @@ mod tests {
             keys: Some(keys),
             faults: &faults,
             balances: rows,
+            burn: &Burn::default(),
             ledger_failed: Some("the ledger is away"),
             unsent: None,
             now: Millis(4_000_000),
@@ -306,6 +338,68 @@ mod tests {
         assert_eq!(tightest.resets_at.as_deref(), Some("1970-01-01 02:00:00Z"));
         assert_eq!(status.keys, Some(1));
         assert!(notes.is_empty());
+    }
+
+    /// The status after looks a minute apart, the first of them 10 minutes after the window's start.
+    fn watched(mut object: TokenBudget, settled: &[u64], edit: fn(&mut Row, Millis)) -> TokenBudgetStatus {
+        let (mut burn, mut before, faults) = (Burn::default(), None::<(Vec<Row>, Millis)>, BTreeMap::new());
+        for (minute, settled) in (10..).zip(settled) {
+            let now = Millis(3_600_000 + minute * 60_000);
+            let mut rows = vec![row(*settled)];
+            edit(&mut rows[0], now);
+            burn.note(before.as_ref().map(|(rows, at)| (rows.as_slice(), *at)), &rows, now);
+            let (facts, _) = status(&Facts {
+                id: "demo/leaf",
+                object: &object,
+                keys: None,
+                faults: &faults,
+                balances: Some(&rows),
+                burn: &burn,
+                ledger_failed: None,
+                unsent: None,
+                now,
+            });
+            object.status = Some(facts);
+            before = Some((rows, now));
+        }
+        object.status.unwrap()
+    }
+
+    fn forecast(settled: &[u64], edit: fn(&mut Row, Millis)) -> (Option<i64>, Option<String>) {
+        let status = watched(budget("demo", "leaf", "team-key", None), settled, edit);
+        let at = status.exhausted_at.map(|at| utc(clock::millis(&at)).unwrap());
+        (status.burn_rate_tokens_per_hour, at)
+    }
+
+    #[test]
+    fn a_budget_that_will_be_spent_before_its_window_ends_says_when() {
+        let at = |text: &str| Some(format!("1970-01-01 {text}Z"));
+        assert_eq!(forecast(&[100], |_, _| ()), (None, None), "nothing to compare with");
+        // 100 a minute at 01:12: 700 are left for 7 minutes.
+        assert_eq!(forecast(&[100, 200, 300], |_, _| ()), (Some(6_000), at("01:19:00")));
+        assert_eq!(forecast(&[100, 110, 120], |_, _| ()), (Some(600), None), "the window turns before");
+        assert_eq!(forecast(&[300, 300, 300], |_, _| ()), (Some(0), None));
+        assert_eq!(forecast(&[900, 950, 1_000], |_, _| ()), (Some(3_000), None), "nothing is left");
+    }
+
+    #[test]
+    fn money_and_rolling_windows_run_out_too() {
+        let money: fn(&mut Row, Millis) = |row, _| {
+            (row.limit_tokens, row.limit_nano_usd) = (None, Some(NanoUsd(1_000)));
+            row.settled.nano_usd = NanoUsd(i64::try_from(row.settled.tokens.0).unwrap());
+        };
+        assert_eq!(forecast(&[100, 200, 300], money).1.as_deref(), Some("1970-01-01 01:19:00Z"));
+        let rolling: fn(&mut Row, Millis) = |row, now| (row.start, row.resets_at) = (Millis(now.0 - 3_600_000), None);
+        assert_eq!(forecast(&[100, 200, 300], rolling).1.as_deref(), Some("1970-01-01 01:19:00Z"));
+        assert_eq!(forecast(&[980, 990, 995], rolling).1, None, "as much leaves as comes");
+    }
+
+    #[test]
+    fn figures_stay_while_the_pace_is_not_known() {
+        let mut object = budget("demo", "leaf", "team-key", None);
+        object.status = Some(watched(object.clone(), &[100, 200, 300], |_, _| ()));
+        let again = watched(object, &[310], |_, _| ());
+        assert!(again.burn_rate_tokens_per_hour == Some(6_000) && again.exhausted_at.is_some());
     }
 
     #[test]

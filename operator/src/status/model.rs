@@ -8,8 +8,8 @@ use crate::state::{Index, Memory, PodView, snapshot};
 use crate::telemetry::signals::Blind;
 use crate::{clock, limits, names};
 use kube::ResourceExt;
-use quartermaster_core::plan::{CeilingPlan, ModelPlan, Verdict as CoreVerdict};
-use quartermaster_core::snapshot::{Model, Placement, Snapshot};
+use quartermaster_core::plan::{CeilingPlan, ModelPlan, Verdict as CoreVerdict, yet_to_come};
+use quartermaster_core::snapshot::{Ceiling, Model, Placement, Snapshot};
 use quartermaster_core::units::{Millis, NanoUsd};
 use quartermaster_crds::condition::Reason;
 use quartermaster_crds::v1alpha1::ModelDeployment;
@@ -19,6 +19,7 @@ use quartermaster_crds::v1alpha1::model_deployment::{
 use quartermaster_crds::{Currency, Money, Score};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Everything that the status of one model is made of.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,8 @@ pub struct Facts<'a> {
     pub plan: &'a ModelPlan,
     /// Ceilings under the plan.
     pub ceilings: &'a [CeilingPlan],
+    /// What each model has cost in the period of each of them.
+    pub settled: &'a [Arc<BTreeMap<String, NanoUsd>>],
     /// Why the load is not known.
     pub blind: Option<&'a Blind>,
     /// Why objects could not be written.
@@ -50,6 +53,12 @@ pub struct Facts<'a> {
 impl<'a> Facts<'a> {
     fn pods(&self) -> impl Iterator<Item = &'a PodView> {
         self.index.pods_of(&self.model.namespace, &self.model.name)
+    }
+
+    /// Whether a ceiling holds the model back.
+    fn bound_by(&self, ceiling: &Ceiling) -> bool {
+        let namespace = ceiling.namespace.as_deref();
+        ceiling.enforced && namespace.is_none_or(|namespace| namespace == self.model.namespace)
     }
 
     fn wanted(&self) -> u32 {
@@ -80,6 +89,9 @@ pub fn status(facts: &Facts<'_>) -> (ModelDeploymentStatus, Vec<Note>) {
     // That a model which gateways have only just heard of has no figures yet is no news.
     let first_look = facts.blind.is_some() && facts.object.status.is_none();
     let by_pool = by_pool(facts);
+    let last = old.cost.as_ref().and_then(|cost| cost.projected.clone());
+    // What was last known stays while the ledger is silent.
+    let projected = projected(facts).map(money).or(last.filter(|_| facts.memory.ledger_failed.is_some()));
     if !first_look && changed(old.plan.as_ref().map(|plan| plan.reason.as_str()), facts) {
         let (reason, message) = (facts.plan.reason.name().to_owned(), facts.plan.reason.to_string());
         notes.insert(0, Note { warning: conditions::worrying(&facts.plan.reason), reason, message, action: "Plan" });
@@ -100,7 +112,7 @@ pub fn status(facts: &Facts<'_>) -> (ModelDeploymentStatus, Vec<Note>) {
             .collect(),
         decisions: decisions(facts, &old, plan.as_ref()),
         plan,
-        cost: Some(Cost { per_hour: money(cost_now(facts)), projected: None, currency: Currency::USD }),
+        cost: Some(Cost { per_hour: money(cost_now(facts)), projected, currency: Currency::USD }),
         slo_attainment: None,
     };
     (status, notes)
@@ -131,6 +143,19 @@ fn cost_now(facts: &Facts<'_>) -> NanoUsd {
         class.map_or(NanoUsd::ZERO, |class| class.price_per_hour.times(pod.placement.devices))
     };
     running.map(price).fold(NanoUsd::ZERO, NanoUsd::saturating_add)
+}
+
+/// The model's own projected spend in the period of the ceiling with the least share left.
+fn projected(facts: &Facts<'_>) -> Option<NanoUsd> {
+    let yet = yet_to_come(facts.snapshot, facts.model, facts.plan);
+    let each = facts.snapshot.ceilings.iter().zip(facts.ceilings).zip(facts.settled.iter().zip(yet));
+    let binding = each.filter(|((ceiling, _), _)| facts.bound_by(ceiling));
+    let used = |((ceiling, plan), _): &((&Ceiling, &CeilingPlan), _)| {
+        i128::from(plan.projected.0) * 1_000 / i128::from(ceiling.amount.0.max(1))
+    };
+    // The first of equals.
+    let (_, (settled, yet)) = binding.min_by_key(|each| Reverse(used(each)))?;
+    Some(settled.get(facts.key).copied().unwrap_or(NanoUsd::ZERO).saturating_add(yet))
 }
 
 fn by_pool(facts: &Facts<'_>) -> Vec<PoolReplicas> {

@@ -61,11 +61,25 @@ struct Last {
     seen: Value,
 }
 
+/// What moves with time alone, also when nothing is spent.
+const ESTIMATES: [&str; 2] = ["burnRateTokensPerHour", "exhaustedAt"];
+
 /// How often a small change is worth a write. A budget's figures are compared with bills, so the last ones of a burst
 /// don't wait as long as those that go on changing.
 fn every(kind: &str, last: Option<&Last>, new: &Value) -> Millis {
-    let still = kind == TokenBudget::kind(&()) && last.is_some_and(|last| last.seen == *new);
+    let stands = |last: &Last| same_figures(&last.seen, new) && !same_figures(&last.status, new);
+    let still = kind == TokenBudget::kind(&()) && last.is_some_and(stands);
     if still { limits::STATUS_STILL } else { limits::STATUS_EVERY }
+}
+
+/// Whether two statuses differ in estimates at most.
+fn same_figures(a: &Value, b: &Value) -> bool {
+    figures(a).eq(figures(b))
+}
+
+fn figures(status: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    let fields = status.as_object().into_iter().flatten();
+    fields.filter(|(field, _)| !ESTIMATES.contains(&field.as_str()))
 }
 
 /// The writer.
@@ -142,5 +156,15 @@ mod tests {
         assert_eq!(every("TokenBudget", Some(&last), &json!({"settled": 102})), limits::STATUS_EVERY);
         assert_eq!(every("ModelDeployment", Some(&last), &json!({"settled": 101})), limits::STATUS_EVERY);
         assert_eq!(every("TokenBudget", None, &json!({})), limits::STATUS_EVERY);
+    }
+
+    #[test]
+    fn estimates_neither_hold_a_write_back_nor_make_one() {
+        let of = |settled: i64, rate: i64| json!({"settled": settled, "burnRateTokensPerHour": rate});
+        let last = |status: Value, seen: Value| Last { uid: "u".into(), status, at: Millis(0), seen };
+        let burst = last(of(100, 50), of(101, 60));
+        assert_eq!(every("TokenBudget", Some(&burst), &of(101, 55)), limits::STATUS_STILL, "it stands still");
+        let written = last(of(101, 60), of(101, 55));
+        assert_eq!(every("TokenBudget", Some(&written), &of(101, 50)), limits::STATUS_EVERY, "only the estimate moves");
     }
 }

@@ -58,7 +58,7 @@ impl World {
 
     fn settle(&mut self, namespace: &str, amount: NanoUsd) {
         let start = Millis(NOW.0.div_euclid(3_600_000) * 3_600_000);
-        self.memory.settled.insert((Some(namespace.into()), start), Settled { amount, at: NOW });
+        self.memory.settled.insert((Some(namespace.into()), start), Settled { amount, at: NOW, ..Settled::default() });
     }
 
     fn inputs(&self) -> Inputs<'_> {
@@ -141,7 +141,8 @@ fn an_observing_policy_without_figures_holds_nobody() {
 fn scope_cluster_is_obeyed_in_the_own_namespace_only() {
     let mut world = World::new();
     let start = Millis(NOW.0.div_euclid(3_600_000) * 3_600_000);
-    world.memory.settled.insert((None, start), Settled { amount: NanoUsd(5), at: NOW });
+    let settled = Settled { amount: NanoUsd(5), at: NOW, ..Settled::default() };
+    world.memory.settled.insert((None, start), settled);
     for (namespace, count) in [("demo", 1), ("quartermaster-system", 2)] {
         let wide = policy(namespace, "wide", "Cluster", "1");
         let key = format!("{namespace}/wide");

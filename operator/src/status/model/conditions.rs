@@ -111,10 +111,8 @@ fn signals(facts: &Facts<'_>, list: &mut Conditions) {
 }
 
 fn at_ceiling(facts: &Facts<'_>) -> Option<(Reason, String)> {
-    let binding = facts.snapshot.ceilings.iter().zip(facts.ceilings).filter(|(ceiling, _)| {
-        ceiling.enforced && ceiling.namespace.as_deref().is_none_or(|namespace| namespace == facts.model.namespace)
-    });
-    for (ceiling, plan) in binding {
+    let ceilings = facts.snapshot.ceilings.iter().zip(facts.ceilings);
+    for (ceiling, plan) in ceilings.filter(|(ceiling, _)| facts.bound_by(ceiling)) {
         let (policy, period, amount) = (&ceiling.policy, &ceiling.period, ceiling.amount);
         if ceiling.settled >= ceiling.amount {
             let message = format!("CostPolicy {policy}: the {amount} USD of this {period} are spent");

@@ -6,6 +6,7 @@ use crate::telemetry::{GatewayModel, GatewayReading, PodReading, Readings};
 use quartermaster_core::plan::{Plan as CorePlan, decide};
 use quartermaster_core::units::Tokens;
 use quartermaster_crds::condition::{ConditionType, get};
+use quartermaster_crds::v1alpha1::cost_policy::{CeilingPeriod, Mode};
 use std::sync::Arc;
 
 const NOW: Millis = Millis(1_795_340_000_000);
@@ -54,7 +55,9 @@ impl World {
         let object = Object::CostPolicy(Arc::new(policy("demo", "cap", "Namespace", amount)));
         self.index.apply(Kind::CostPolicy, "demo/cap".into(), object);
         let start = Millis(NOW.0.div_euclid(3_600_000) * 3_600_000);
-        self.memory.settled.insert((Some("demo".into()), start), Settled { amount: NanoUsd::ZERO, at: NOW });
+        let models = [("demo/chat".to_owned(), NanoUsd(2_000_000)), ("demo/other".to_owned(), NanoUsd(7_000_000))];
+        let settled = Settled { amount: NanoUsd(9_000_000), models: Arc::new(models.into()), at: NOW };
+        self.memory.settled.insert((Some("demo".into()), start), settled);
     }
 
     fn decided(&self, now: Millis) -> (Seen, CorePlan) {
@@ -83,6 +86,7 @@ impl World {
             model: &seen.snapshot.models["demo/chat"],
             plan: &plan.models["demo/chat"],
             ceilings: &plan.ceilings,
+            settled: &seen.settled,
             blind: seen.blind.get("demo/chat"),
             refused: None,
             now,
@@ -138,6 +142,33 @@ fn a_lesser_variant_under_a_ceiling_says_why() {
             .starts_with("serving q4 on cpu-small (quality 0.95) instead of q8 on cpu-standard (quality 1)")
     );
     assert!(notes.iter().any(|note| note.reason == "QualityLowered" && note.warning));
+}
+
+#[test]
+fn the_models_own_part_of_the_tightest_ceiling_is_projected() {
+    let mut world = World::new();
+    world.serve("q8", "cpu-standard");
+    let projected = |world: &World| world.status(NOW).0.cost.unwrap().projected.map(|money| money.0);
+    assert_eq!(projected(&world), None, "nothing binds it");
+    world.ceiling("1");
+    // 2 mUSD are spent; 1,600 s of the hour at 10 mUSD an hour are to come.
+    assert_eq!(projected(&world).as_deref(), Some("0.006444445"));
+    let mut tight = policy("demo", "a-day", "Namespace", "0.01");
+    tight.spec.ceilings[0].period = CeilingPeriod::Day;
+    let start = Millis(NOW.0.div_euclid(86_400_000) * 86_400_000);
+    world.memory.settled.insert((Some("demo".into()), start), Settled { at: NOW, ..Settled::default() });
+    for (mode, says) in [(Mode::Enforce, "0.005"), (Mode::Observe, "0.006444445")] {
+        tight.spec.mode = mode;
+        world.index.apply(Kind::CostPolicy, "demo/a-day".into(), Object::CostPolicy(Arc::new(tight.clone())));
+        assert_eq!(projected(&world).as_deref(), Some(says), "{mode:?}");
+    }
+    let mut object = ModelDeployment::clone(&world.index.models["demo/chat"]);
+    object.status = Some(world.status(NOW).0);
+    world.put_model(object);
+    world.memory.settled.clear();
+    assert_eq!(projected(&world), None);
+    world.memory.ledger_failed = Some("away".into());
+    assert_eq!(projected(&world).as_deref(), Some("0.006444445"), "a silent ledger is not zero");
 }
 
 #[test]
