@@ -26,6 +26,21 @@ fn a_group_on_gpu() {
 }
 
 #[test]
+fn every_container_requests_cpu_and_memory_on_every_kind_of_device() {
+    let (model, settings) = (model("demo", "chat"), settings());
+    for (class, variant) in [(class("cpu-small"), "q4"), (gpu_class("h200"), "local")] {
+        let placement = placement(variant, &class.name_any(), 2);
+        let shape = Shape { model: &model, class: &class, placement: &placement, settings: &settings };
+        let pod = deployment(&shape, 1).unwrap().spec.unwrap().template.spec.unwrap();
+        for container in pod.containers.iter().chain(pod.init_containers.iter().flatten()) {
+            let requests = container.resources.as_ref().unwrap().requests.as_ref().unwrap();
+            let requested = requests.contains_key("cpu") && requests.contains_key("memory");
+            assert!(requested, "{} on {}: {requests:?}", container.name, placement.class);
+        }
+    }
+}
+
+#[test]
 fn a_model_has_a_service_a_disruption_budget_and_a_network_policy() {
     insta::assert_yaml_snapshot!("service", service(&model("demo", "chat")));
     insta::assert_yaml_snapshot!("disruption_budget", disruption_budget(&model("demo", "chat")));

@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(get(&status.conditions, ConditionType::CapacityBlocked).unwrap().reason, "NoDevices");
         let stalled = get(&status.conditions, ConditionType::Stalled).unwrap();
         assert_eq!(stalled.reason, "NotImplemented");
-        assert!(stalled.message.contains("spec.watts"));
+        assert!(stalled.message.ends_with("remove: spec.accelerator.kind, spec.watts"), "{}", stalled.message);
         assert_eq!(notes.len(), 2);
     }
 }

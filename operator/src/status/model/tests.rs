@@ -1,5 +1,5 @@
 use super::*;
-use crate::state::fixtures::{class, group, model as model_object, placement, pod, policy, ready_pod};
+use crate::state::fixtures::{class, gpu_class, group, model as model_object, placement, pod, policy, ready_pod};
 use crate::state::snapshot::{Inputs, Seen, build};
 use crate::state::{Kind, Object, Settled};
 use crate::telemetry::{GatewayModel, GatewayReading, PodReading, Readings};
@@ -169,6 +169,23 @@ fn an_unknown_class_and_an_unheeded_field_stall() {
     world.put_model(object);
     let (status, _) = world.status(NOW);
     assert_eq!(reason(&status, ConditionType::Stalled), ("True", "NotImplemented"));
+}
+
+#[test]
+fn hardware_that_the_engine_does_not_compute_on_is_barred_and_stalls() {
+    let mut world = World::new();
+    let gpu = Object::HardwareClass(Arc::new(gpu_class("h200")));
+    world.index.apply(Kind::HardwareClass, "h200".into(), gpu);
+    world.put_model(model_object("demo", "chat"));
+    world.serve("q8", "cpu-standard");
+    let (status, _) = world.status(NOW);
+    assert_eq!(reason(&status, ConditionType::Stalled), ("True", "NotImplemented"));
+    let stalled = get(&status.conditions, ConditionType::Stalled).unwrap();
+    assert!(stalled.message.ends_with("remove: spec.variants[local].hardware[h200]"), "{}", stalled.message);
+    let local = status.considered.iter().find(|each| each.variant == "local").unwrap();
+    assert_eq!(local.verdict, Verdict::NotImplemented);
+    assert!(local.message.contains("HardwareClass h200 is of kind GPU"), "{}", local.message);
+    assert_eq!(reason(&status, ConditionType::Ready), ("True", "Serving"), "what can be served is");
 }
 
 #[test]
