@@ -4,8 +4,8 @@ use super::{Error, Shape, Source, config};
 use crate::{limits, names};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction,
-    Lifecycle, LifecycleHandler, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile,
-    SecurityContext, SleepAction, Toleration, Volume, VolumeMount,
+    Lifecycle, LifecycleHandler, LocalObjectReference, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
+    SeccompProfile, SecurityContext, SleepAction, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -29,9 +29,12 @@ pub(super) fn spec(shape: &Shape<'_>) -> Result<PodSpec, Error> {
     let class = &shape.class.spec;
     let resources = resources(shape)?;
     let tolerations: Vec<Toleration> = class.tolerations.iter().map(Toleration::from).collect();
+    let pull_secrets: Vec<LocalObjectReference> =
+        shape.settings.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
     Ok(PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
+        image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
         init_containers: init_containers(shape, &resources)?,
         containers: vec![engine(shape, resources)],
         node_selector: (!class.node_selector.is_empty()).then(|| class.node_selector.clone()),

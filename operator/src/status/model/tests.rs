@@ -58,7 +58,7 @@ impl World {
     }
 
     fn decided(&self, now: Millis) -> (Seen, CorePlan) {
-        let settings = crate::build::Settings { inference_image: "i".into(), pull_policy: "Always".into() };
+        let settings = crate::build::Settings::default();
         let seen = build(&Inputs {
             index: &self.index,
             memory: &self.memory,
@@ -193,7 +193,7 @@ fn a_corrupt_model_without_alternative_stalls() {
     let mut world = World::new();
     for (variant, class) in [("q8", "cpu-standard"), ("q4", "cpu-small")] {
         let on = placement(variant, class, 1);
-        let settings = crate::build::Settings { inference_image: "i".into(), pull_policy: "Always".into() };
+        let settings = crate::build::Settings::default();
         let (object, class) = (&world.index.models["demo/chat"], &world.index.classes[class]);
         let shape = crate::build::Shape { model: object, class, placement: &on, settings: &settings };
         let failed = crate::state::Failed {
