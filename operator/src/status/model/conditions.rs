@@ -3,6 +3,7 @@
 use super::Facts;
 use crate::status::{Conditions, not_implemented};
 use crate::telemetry::signals::Blind;
+use kube::ResourceExt;
 use quartermaster_core::plan::{Reason as PlanReason, Verdict};
 use quartermaster_core::snapshot::Candidate;
 use quartermaster_crds::FieldPath;
@@ -95,6 +96,13 @@ fn stalled(facts: &Facts<'_>) -> Option<(Reason, String)> {
         let message = format!("spec.variants[{variant}].hardware names HardwareClass {class}, which does not exist");
         return Some((Reason::UnknownHardwareClass, message));
     }
+    if let Some(other) = shadowed_by(facts) {
+        let (public, name) = (&facts.object.spec.model, &facts.model.name);
+        let message = format!(
+            "clients who ask for {public} get ModelDeployment {other}, and this one only as {name}: delete one of the two"
+        );
+        return Some((Reason::DuplicateModel, message));
+    }
     let mut not_obeyed = facts.object.spec.not_implemented();
     not_obeyed.extend(idle_hardware(facts));
     if let Some(fault) = not_implemented(&not_obeyed) {
@@ -102,6 +110,17 @@ fn stalled(facts: &Facts<'_>) -> Option<(Reason, String)> {
     }
     let dead_end = !served && matches!(facts.plan.reason, PlanReason::NoUsableVariant { .. });
     dead_end.then(|| (Reason::NoCandidate, facts.plan.reason.to_string()))
+}
+
+/// The model of the namespace that gateways take `spec.model` for, if it is another: the name of an object goes before the
+/// public name of another, and of two with one public name the first by name has it.
+fn shadowed_by(facts: &Facts<'_>) -> Option<String> {
+    let (public, own) = (&facts.object.spec.model, &facts.model.name);
+    let living = facts.index.models.values().filter(|other| other.metadata.deletion_timestamp.is_none());
+    let neighbours = living.filter(|other| other.namespace().as_ref() == Some(&facts.model.namespace));
+    let mut others = neighbours.map(|other| (other.name_any(), &other.spec.model)).filter(|(name, _)| name != own);
+    let shadow = others.find(|(name, model)| name == public || (*model == public && own != public && name < own));
+    shadow.map(|(name, _)| name)
 }
 
 /// Hardware on which the bundled engine does not compute.

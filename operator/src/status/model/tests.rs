@@ -189,6 +189,39 @@ fn hardware_that_the_engine_does_not_compute_on_is_barred_and_stalls() {
 }
 
 #[test]
+fn of_two_models_with_one_name_the_one_that_clients_do_not_get_stalls() {
+    let mut world = World::new();
+    let put = |world: &mut World, namespace: &str, name: &str| {
+        let mut object = model_object(namespace, name);
+        object.spec.model = "chat-135m".into();
+        world.index.apply(
+            Kind::ModelDeployment,
+            format!("{namespace}/{name}"),
+            Object::ModelDeployment(Arc::new(object)),
+        );
+    };
+    put(&mut world, "demo", "zebra");
+    put(&mut world, "another", "bot");
+    assert_eq!(reason(&world.status(NOW).0, ConditionType::Stalled).0, "False", "the first by name has it");
+    put(&mut world, "demo", "bot");
+    let (status, _) = world.status(NOW);
+    assert_eq!(reason(&status, ConditionType::Stalled), ("True", "DuplicateModel"));
+    let message = &get(&status.conditions, ConditionType::Stalled).unwrap().message;
+    assert!(message.contains("chat-135m get ModelDeployment bot, and this one only as chat"), "{message}");
+}
+
+#[test]
+fn the_conditions_are_those_that_the_schema_announces() {
+    let (status, _) = World::new().status(NOW);
+    let set: Vec<&str> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
+    let crds = quartermaster_crds::all();
+    let crd = crds.iter().find(|crd| crd.spec.names.kind == "ModelDeployment").unwrap();
+    let schema = crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
+    let of_status = schema.properties.as_ref().unwrap()["status"].properties.as_ref().unwrap();
+    assert_eq!(of_status["conditions"].description.as_deref(), Some(format!("{}.", set.join(", ")).as_str()));
+}
+
+#[test]
 fn a_corrupt_model_without_alternative_stalls() {
     let mut world = World::new();
     for (variant, class) in [("q8", "cpu-standard"), ("q4", "cpu-small")] {
