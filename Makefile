@@ -12,6 +12,7 @@ help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 # The cluster's components, in Go, take minutes when they are built for the first time: they build beside our own code.
+# Only tests have nodes of KWOK.
 # Always the whole workspace: a package alone is resolved with other features, and its dependencies are compiled twice.
 # `--test tidy` turns on the features that tests have, for the same reason: demo and test share every object.
 demo: prerequisites ## Bring up a Kubernetes, install everything, tell the story of a budget
@@ -22,7 +23,7 @@ demo: prerequisites ## Bring up a Kubernetes, install everything, tell the story
 
 test: prerequisites ## Everything that CI runs: format, lints, tests, charts, the real cluster
 	@cargo build --quiet --workspace --bin quartermaster-cluster --bin xtask --test tidy
-	@sh xtask/beside.sh "$(programs)/quartermaster-cluster build" "cargo test --quiet --workspace --no-run"
+	@sh xtask/beside.sh "$(programs)/quartermaster-cluster build --kwok" "cargo test --quiet --workspace --no-run"
 	@$(programs)/xtask ci
 
 down: ## Take the demo's cluster down
@@ -30,4 +31,4 @@ down: ## Take the demo's cluster down
 	@$(programs)/quartermaster-cluster down
 
 prerequisites:
-	@sh xtask/prerequisites.sh
+	@sh xtask/prerequisites.sh $(filter demo test,$(MAKECMDGOALS))

@@ -1,6 +1,8 @@
 #!/bin/sh
-# Sees that a fresh machine has what the build and the cluster need. Rust and Go are only checked. Missing Debian packages
-# are installed when this runs as root; else the one command that installs them is printed. POSIX sh: runs before anything is built.
+# prerequisites.sh [TARGET...]: sees that a fresh machine has what the build and the cluster need. Rust and Go are only
+# checked. Missing Debian packages are installed when this runs as root; else the one command that installs them is printed.
+# The targets named bring up a cluster, so they need root: said first, not after an hour of building. POSIX sh: runs before
+# anything is built.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -16,6 +18,11 @@ have() {
 # at_least FOUND NEEDED: compares versions such as 1.95.0 and 1.95.
 at_least() {
     [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]
+}
+
+# check_root TARGET...: nothing to check without a target.
+check_root() {
+    [ "$#" = 0 ] || [ "$(id -u)" = 0 ] || fail "\`make $*\` brings up a real Kubernetes, which needs root: sudo -E env \"PATH=\$PATH\" make $*"
 }
 
 check_rust() {
@@ -70,23 +77,6 @@ setpriv util-linux
 LIST
 }
 
-apt() {
-    DEBIAN_FRONTEND=noninteractive apt-get --quiet --quiet --yes --no-install-recommends "$@" </dev/null >&2
-}
-
-# Debian starts a service when its package is installed (etcd, containerd). The cluster runs its own; a policy that
-# says no, for as long as this takes, keeps the machine as it was. One that was there before is left alone.
-install_packages() {
-    policy=/usr/sbin/policy-rc.d
-    if [ ! -e "$policy" ]; then
-        trap 'rm -f "$policy"' EXIT
-        trap 'exit 130' INT TERM HUP
-        printf '#!/bin/sh\nexit 101\n' >"$policy"
-        chmod 755 "$policy"
-    fi
-    apt update && apt install "$@" || fail "apt-get could not install: $*"
-}
-
 check_packages() {
     packages=$(missing_packages | sort -u | tr '\n' ' ' | sed 's/ $//')
     [ -n "$packages" ] || return 0
@@ -97,9 +87,10 @@ check_packages() {
     fi
     echo "Missing Debian packages are installed, their services stay off: $command" >&2
     # shellcheck disable=SC2086 # one word a package
-    install_packages $packages
+    sh e2e/cluster/src/install.sh $packages || fail "apt-get could not install: $packages"
 }
 
+check_root "$@"
 check_rust
 check_go
 check_packages

@@ -103,6 +103,8 @@ words! {
         InvalidSpec,
         /// No candidate can be served.
         NoCandidate,
+        /// Clients who ask for `spec.model` get another ModelDeployment of the namespace.
+        DuplicateModel,
         /// A HardwareClass of that name does not exist.
         UnknownHardwareClass,
         /// Scope Cluster outside of the operator's own namespace.

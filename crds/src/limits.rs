@@ -37,6 +37,10 @@ pub const PRIORITY: i32 = 1000;
 pub const CONTEXT_TOKENS: i64 = 16_777_216;
 /// Most slots of one replica.
 pub const PARALLEL_REQUESTS: i32 = 1024;
+/// Most tokens of a context that the bundled engine takes.
+pub const BUNDLED_CONTEXT_TOKENS: i64 = 1 << 20;
+/// Most slots that the bundled engine takes.
+pub const BUNDLED_PARALLEL_REQUESTS: i32 = 256;
 /// Largest count: what a JSON number carries exactly.
 pub const COUNT: i64 = 9_007_199_254_740_991;
 

@@ -4,6 +4,7 @@
 
 mod support;
 
+use quartermaster_crds::limits::{BUNDLED_CONTEXT_TOKENS, BUNDLED_PARALLEL_REQUESTS};
 use quartermaster_crds::testing::{Expect, cases};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -41,6 +42,22 @@ fn every_rule_has_a_pair_and_every_pair_has_a_rule() {
         cases().unwrap().into_iter().filter(|case| case.expect == Expect::Accept).map(|case| case.name).collect();
     assert_eq!(rules, pairs);
     assert!(rules.len() > 40, "only {} rules were found", rules.len());
+}
+
+/// The two crates know nothing of each other, so the figures are compared as text.
+#[test]
+fn the_bounds_of_the_bundled_engine_are_its_own() {
+    let limits = std::fs::read_to_string("../inference-pod/src/limits.rs").unwrap();
+    let own = |name: &str| {
+        let (_, rest) = limits.split_once(&format!("pub const {name}: u32 = ")).unwrap();
+        let text = rest.split_once(';').unwrap().0.replace('_', "");
+        match text.split_once(" << ") {
+            Some((one, shift)) => one.parse::<i64>().unwrap() << shift.parse::<u32>().unwrap(),
+            None => text.parse().unwrap(),
+        }
+    };
+    assert_eq!(own("CONTEXT_TOKENS_MAX"), BUNDLED_CONTEXT_TOKENS);
+    assert_eq!(own("SLOTS_MAX"), i64::from(BUNDLED_PARALLEL_REQUESTS));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The examples are what we promise: each parses, passes every rule, and all but the full ones are obeyed to the letter.
+//! The examples are what we promise, the demo's among them: each parses, passes every rule, and all but the full ones are
+//! obeyed to the letter.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
@@ -7,23 +8,27 @@ mod support;
 use quartermaster_crds::v1alpha1::{CostPolicy, HardwareClass, ModelDeployment, TokenBudget};
 use quartermaster_crds::{FieldPath, all};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::Path;
 use support::Schemas;
 
+/// Every object of our kinds in a folder, with the name of its file.
+fn objects(folder: &str) -> Vec<(String, Value)> {
+    let mut objects = vec![];
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap() {
+        let entry = entry.unwrap();
+        let text = std::fs::read_to_string(entry.path()).unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let ours = documents.into_iter().filter(|document| document["apiVersion"] == "quartermaster.dev/v1alpha1");
+        objects.extend(ours.map(|object| (name.clone(), object)));
+    }
+    objects.sort_by(|a, b| a.0.cmp(&b.0));
+    objects
+}
+
 fn examples() -> Vec<(String, Value)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-    let mut examples: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| {
-            let entry = entry.unwrap();
-            let text = std::fs::read_to_string(entry.path()).unwrap();
-            let name = entry.file_name().into_string().unwrap();
-            let value = serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
-            (name, value)
-        })
-        .collect();
-    examples.sort_by(|a, b| a.0.cmp(&b.0));
-    examples
+    objects("examples")
 }
 
 /// Parses as the kind says, checks that nothing is lost on the way, and gives what is not obeyed.
@@ -77,6 +82,17 @@ fn every_example_passes_and_loses_nothing() {
 }
 
 #[test]
+fn the_demo_asks_for_nothing_that_is_not_obeyed() {
+    let (schemas, demo) = (Schemas::load(), objects("../examples/demo"));
+    for (name, object) in &demo {
+        assert_eq!(schemas.errors(object, None), Vec::<String>::new(), "{name}");
+        assert_eq!(not_implemented(name, object), vec![], "{name}");
+    }
+    let kinds: BTreeSet<_> = demo.iter().map(|(_, object)| object["kind"].to_string()).collect();
+    assert_eq!(kinds.len(), all().len(), "the demo shows every kind: {kinds:?}");
+}
+
+#[test]
 fn every_kind_has_a_minimal_and_a_full_example() {
     let names: Vec<_> = examples().into_iter().map(|(name, _)| name).collect();
     for crd in all() {
@@ -99,6 +115,7 @@ fn a_full_example_names_every_field_that_is_not_obeyed() {
             &[
                 "spec.variants[bf16].source",
                 "spec.variants[bf16].format",
+                "spec.variants[bf16].quality.curve",
                 "spec.variants[bf16].hardware[gpu-h100].profile",
                 "spec.engine.kind",
                 "spec.objective.valuePerRequest",

@@ -6,11 +6,16 @@ pub use model::Model;
 
 use crate::narrator::Narrator;
 use anyhow::{Context, Result, bail, ensure};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::jiff::Timestamp;
 use kube::Api;
+use kube::api::ListParams;
 use quartermaster_cluster::{Cluster, Options};
 use quartermaster_core::units::NanoUsd;
 use quartermaster_crds::v1alpha1::{CostPolicy, ModelDeployment, TokenBudget};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +26,12 @@ pub const SYSTEM: &str = "quartermaster-system";
 /// Namespace of the demo's objects.
 pub const DEMO: &str = "demo";
 const POLL: Duration = Duration::from_secs(1);
+/// Kinds of objects that our charts or our operator make.
+const KINDS: &str = "deployments,statefulsets,replicasets,pods,services,configmaps,secrets,serviceaccounts,leases,roles,\
+                     rolebindings,clusterroles,clusterrolebindings,poddisruptionbudgets,networkpolicies,\
+                     persistentvolumeclaims,crds";
+/// The label that the operator puts on everything that it makes.
+const MADE_BY_US: &str = "app.kubernetes.io/managed-by=quartermaster";
 /// `helm --wait` gives up after so long.
 const INSTALL_TIMEOUT: &str = "180s";
 
@@ -140,8 +151,8 @@ impl Stage {
         self.kubectl(&["delete", "modeldeployment,tokenbudget,costpolicy", "--all", "-n", DEMO, "--timeout=120s"])
             .await?;
         self.kubectl(&["delete", "hardwareclass", "--all", "--timeout=60s"]).await?;
-        let gone = async || Ok(self.kubectl(&["get", "pods", "-n", DEMO, "-o", "name"]).await?.is_empty());
-        self.until(Duration::from_secs(180), "the model's pods are gone", gone).await?;
+        let gone = async || Ok(self.listed(MADE_BY_US).await?.is_empty());
+        self.until(Duration::from_secs(180), "everything that the operator made for models is gone", gone).await?;
         for release in ["quartermaster", "quartermaster-crds"] {
             self.cluster
                 .helm(["uninstall", release, "--namespace", SYSTEM, "--wait", "--timeout", INSTALL_TIMEOUT])
@@ -150,13 +161,48 @@ impl Stage {
         Ok(())
     }
 
-    /// Every object of ours that is still there.
+    /// Every object of ours that is still there: what bears our name, and what the operator made and named after models.
     pub async fn leftovers(&self) -> Result<Vec<String>> {
-        let kinds = "deployments,statefulsets,replicasets,pods,services,configmaps,secrets,serviceaccounts,leases,roles,\
-                     rolebindings,clusterroles,clusterrolebindings,poddisruptionbudgets,networkpolicies,\
-                     persistentvolumeclaims,crds";
-        let listed = self.kubectl(&["get", kinds, "-A", "-o", "name"]).await?;
-        Ok(listed.lines().filter(|line| line.contains("quartermaster")).map(str::to_owned).collect())
+        let listed = self.kubectl(&["get", KINDS, "-A", "-o", "name"]).await?;
+        let ours = listed.lines().filter(|line| line.contains("quartermaster")).map(str::to_owned);
+        let mut left: BTreeSet<String> = ours.collect();
+        left.extend(self.listed(MADE_BY_US).await?);
+        Ok(left.into_iter().collect())
+    }
+
+    /// Every object that was made for a ModelDeployment of that name.
+    pub async fn made_for(&self, model: &str) -> Result<Vec<String>> {
+        self.listed(&format!("{MADE_BY_US},quartermaster.dev/model={model}")).await
+    }
+
+    /// Objects with such labels, in all namespaces.
+    async fn listed(&self, selector: &str) -> Result<Vec<String>> {
+        let listed = self.kubectl(&["get", KINDS, "-A", "-o", "name", "-l", selector]).await?;
+        Ok(listed.lines().map(str::to_owned).collect())
+    }
+
+    /// `helm upgrade` of the application with its values kept and these set; waits until its pods are Ready.
+    pub async fn upgrade(&self, settings: &[&str]) -> Result<()> {
+        let chart = root().join("charts/quartermaster").to_string_lossy().into_owned();
+        let base = ["upgrade", "quartermaster", &chart, "--namespace", SYSTEM, "--reuse-values", "--wait"];
+        let set = settings.iter().flat_map(|setting| ["--set", setting]);
+        self.cluster.helm(base.into_iter().chain(["--timeout", INSTALL_TIMEOUT]).chain(set)).await?;
+        Ok(())
+    }
+
+    /// Notes of the demo's Events that happened after `since`, for the last time at least; earlier runs have left theirs.
+    pub async fn events_since(&self, since: Timestamp) -> Result<Vec<String>> {
+        let api: Api<Event> = Api::namespaced(self.client(), DEMO);
+        let events = api.list(&ListParams::default()).await.context("could not list Events")?;
+        let late = events.items.into_iter().filter(|event| last_seen(event).is_some_and(|at| at >= since));
+        Ok(late.filter_map(|event| event.note).collect())
+    }
+
+    /// What a Secret of the release holds.
+    pub async fn secret(&self, name: &str) -> Result<BTreeMap<String, ByteString>> {
+        let api: Api<Secret> = Api::namespaced(self.client(), SYSTEM);
+        let secret = api.get(name).await.with_context(|| format!("could not get Secret {name}"))?;
+        secret.data.with_context(|| format!("Secret {name} is empty"))
     }
 
     /// The demo's ModelDeployment.
@@ -187,6 +233,12 @@ impl Stage {
         let ceiling = ceiling.context("status.ceilings of the CostPolicy is empty")?;
         Ok(ceiling.settled.to_string().parse()?)
     }
+}
+
+/// When an Event happened for the last time.
+fn last_seen(event: &Event) -> Option<Timestamp> {
+    let again = event.series.as_ref().map(|series| series.last_observed_time.0);
+    again.or_else(|| event.event_time.as_ref().map(|time| time.0))
 }
 
 /// The project's folder.
@@ -260,4 +312,22 @@ async fn gateway(client: &kube::Client) -> Result<String> {
     let address = spec.cluster_ip.context("Service quartermaster-gateway has no address")?;
     let port = spec.ports.and_then(|ports| ports.first().map(|port| port.port)).unwrap_or(80);
     Ok(format!("http://{address}:{port}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::events::v1::EventSeries;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+
+    #[test]
+    fn an_event_is_as_old_as_its_last_repetition() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let series = |second| EventSeries { count: 2, last_observed_time: MicroTime(at(second)) };
+        let mut event = Event { event_time: Some(MicroTime(at(10))), ..Event::default() };
+        assert_eq!(last_seen(&event), Some(at(10)));
+        event.series = Some(series(20));
+        assert_eq!(last_seen(&event), Some(at(20)));
+        assert_eq!(last_seen(&Event::default()), None);
+    }
 }

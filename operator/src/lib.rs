@@ -17,18 +17,19 @@
 //! | group | resources | verbs | for |
 //! |---|---|---|---|
 //! | `quartermaster.dev` | `modeldeployments`, `tokenbudgets`, `costpolicies`, `hardwareclasses` | list, watch | index |
-//! | `quartermaster.dev` | the same, each with `/status` | patch | status by server-side apply |
+//! | `quartermaster.dev` | `modeldeployments/status`, `tokenbudgets/status`, `costpolicies/status`, `hardwareclasses/status` | patch | status by server-side apply |
 //! | `apps` | `deployments` | get, list, watch, create, patch, delete | replicas |
-//! | core | `configmaps`, `services` | get, create, patch; `configmaps` also delete | `serve.json`; a model's Service |
+//! | core | `configmaps` | get, create, patch, delete | `serve.json` |
+//! | core | `services` | get, create, patch | a model's Service |
 //! | `policy` | `poddisruptionbudgets` | get, create, patch | a model's disruption budget |
-//! | `networking.k8s.io` | `networkpolicies` | get, create, patch | who may talk to a model's pods |
+//! | `networking.k8s.io` | `networkpolicies` | get, create, patch, delete | who may talk to a model's pods |
 //! | core | `pods`, `nodes` | list, watch | replicas; devices of a class |
-//! | core | `secrets` | get, list | API keys that budgets name |
+//! | core | `secrets` | get, list | API keys that budgets name; the salt |
 //! | `events.k8s.io` | `events` | create, patch | Events |
 //! | `coordination.k8s.io` | `leases` (own namespace) | get, create, update | leader |
-//! | core | `secrets` (own namespace) | get, create | the salt `quartermaster-key-salt` |
 //!
-//! Events of cluster-scoped objects (HardwareClass) go to namespace `default`.
+//! Events of cluster-scoped objects (HardwareClass) go to namespace `default`. Run without the chart, the operator makes the
+//! Secret with the salt itself; then it needs create on `secrets` of its own namespace too.
 #![forbid(unsafe_code)]
 
 pub mod accounts;

@@ -83,6 +83,10 @@ pub const UNSCHEDULABLE_AFTER: Millis = Millis(5 * 60_000);
 pub const RESTARTS_FAILING: i32 = 3;
 /// A replica that served for so long before it was killed for memory bars nothing, however often that happened before.
 pub const OOM_APART: Millis = Millis(3_600_000);
+/// CPU of the host that a device other than the CPU is fed with, in millicores.
+pub const HOST_CPU_MILLIS: u64 = 1_000;
+/// Memory of the host for the same: what the engine reads a model through.
+pub const HOST_MEMORY_BYTES: u64 = 4 << 30;
 /// Start-up to assume where the class says nothing.
 pub const STARTUP_DEFAULT: Millis = Millis(60_000);
 

@@ -93,7 +93,7 @@ pub async fn run(args: Args) -> Result<(), Error> {
         http,
         ledger,
         signals,
-        settings: Settings { inference_image: args.inference_image, pull_policy: args.image_pull_policy },
+        settings: settings(&args),
         namespace: args.namespace,
         identity,
         tick,
@@ -115,6 +115,15 @@ pub async fn run(args: Args) -> Result<(), Error> {
     tasks.spawn(leader::run(elector, stop.clone()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "operator runs");
     wait(tasks, stop).await
+}
+
+fn settings(args: &Args) -> Settings {
+    Settings {
+        inference_image: args.inference_image.clone(),
+        pull_policy: args.image_pull_policy.clone(),
+        pull_secrets: args.image_pull_secrets.iter().filter(|name| !name.is_empty()).cloned().collect(),
+        scrapers: args.network_policies.then(|| args.scrapers.0.clone()),
+    }
 }
 
 async fn serving(server: impl Future<Output = Result<(), server::Error>>) {

@@ -1,5 +1,6 @@
 //! The charts are clean, what they render is what is committed, and wrong values are refused by name.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use xtask::{charts, workspace};
@@ -29,6 +30,63 @@ fn rendered_charts_are_the_committed_ones() {
         stale.push(golden.path);
     }
     assert!(stale.is_empty(), "these files were stale: {stale:?}; re-run; commit the diff");
+}
+
+#[test]
+fn both_charts_ask_for_the_same_kubernetes() {
+    let asked = charts::CHARTS.map(|chart| {
+        let text = fs::read_to_string(workspace::root().join(chart).join("Chart.yaml")).unwrap();
+        text.lines().find(|line| line.starts_with("kubeVersion: ")).map(str::to_owned).unwrap()
+    });
+    assert_eq!(asked[0], asked[1]);
+}
+
+/// The table of the operator's documentation and the rules of its roles, as sets of (group, resource, verb).
+#[test]
+fn the_operator_may_do_what_its_table_says_and_no_more() {
+    let text = fs::read_to_string(workspace::root().join("operator/src/lib.rs")).unwrap();
+    let mut listed = BTreeSet::new();
+    for row in text.lines().filter_map(|line| line.strip_prefix("//! | ")).skip(1) {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let group = cells[0].trim_matches('`').replace("core", "");
+        for resource in cells[1].split(", ").map(|cell| cell.split('`').nth(1).unwrap()) {
+            listed.extend(cells[2].split(", ").map(|verb| (group.clone(), resource.to_owned(), verb.to_owned())));
+        }
+    }
+    let rendered = charts::render(&["--show-only", "templates/operator/rbac.yaml"]).unwrap();
+    let lines: Vec<&str> = rendered.lines().collect();
+    let rules = lines.iter().enumerate().filter(|(_, line)| line.starts_with("  - apiGroups: "));
+    let mut granted = BTreeSet::new();
+    for (at, line) in rules {
+        let field = |name: &str| lines[at..].iter().find_map(|line| line.trim_start().strip_prefix(name)).unwrap();
+        let items = |list: &str| -> Vec<String> {
+            list.trim_matches(['[', ']']).split(", ").map(|item| item.trim_matches('"').to_owned()).collect()
+        };
+        let group = items(line.strip_prefix("  - apiGroups: ").unwrap()).remove(0);
+        for resource in items(field("resources: ")) {
+            granted.extend(items(field("verbs: ")).into_iter().map(|verb| (group.clone(), resource.clone(), verb)));
+        }
+    }
+    assert!(listed.len() > 30, "{listed:?}");
+    assert_eq!(listed, granted);
+}
+
+/// What a component is told in its environment it must know: a misspelt name would be ignored in silence.
+#[test]
+fn every_variable_of_the_chart_is_one_of_the_component() {
+    for (component, file) in [("operator", "operator/src"), ("gateway", "gateway/src"), ("ledger", "ledger/src")] {
+        let code =
+            ["args.rs", "main.rs"].map(|name| fs::read_to_string(workspace::root().join(file).join(name)).unwrap());
+        let kind = if component == "ledger" { "statefulset" } else { "deployment" };
+        let template = format!("templates/{component}/{kind}.yaml");
+        let values = format!("{}/ha.yaml", charts::VALUES);
+        let rendered = charts::render(&["--values", &values, "--show-only", &template]).unwrap();
+        for name in
+            rendered.split(|c: char| !(c.is_ascii_uppercase() || c == '_')).filter(|name| name.starts_with("QM_"))
+        {
+            assert!(code.iter().any(|code| code.contains(&format!("\"{name}\""))), "{component} knows no {name}");
+        }
+    }
 }
 
 #[test]

@@ -240,12 +240,17 @@ impl From<&Toleration> for CoreToleration {
 }
 
 impl HardwareClassSpec {
+    /// Whether the bundled engine computes on it. It is built for the CPU: any other device would be paid for and lie idle.
+    #[must_use]
+    pub fn bundled_engine_computes_on_it(&self) -> bool {
+        self.accelerator.kind == AcceleratorKind::CPU
+    }
+
     /// The set fields that this version of the operator does not obey.
     #[must_use]
     pub fn not_implemented(&self) -> Vec<FieldPath> {
         let mut fields = NotObeyed::default();
-        let kind = self.accelerator.kind;
-        fields.when(matches!(kind, AcceleratorKind::TPU | AcceleratorKind::FPGA), "spec.accelerator.kind");
+        fields.when(!self.bundled_engine_computes_on_it(), "spec.accelerator.kind");
         fields.when(self.device_class_name.is_some(), "spec.deviceClassName");
         fields.when(self.topology.is_some(), "spec.topology");
         fields.when(!self.precisions.is_empty(), "spec.precisions");

@@ -75,30 +75,54 @@ fn install(missing: &BTreeSet<&str>) -> Result<()> {
     if !geteuid().is_root() || find("apt-get").is_none() {
         bail!("these are missing: {}. On Debian, install them with: sudo {line}", packages.join(", "));
     }
-    say(format!("installing missing Debian packages: {line}"));
-    if !apt_get(&packages)? {
-        say("their index may be stale: apt-get update, then once more");
-        Command::new("apt-get").arg("update").stdout(Stdio::null()).status().context("running apt-get update")?;
-        ensure!(apt_get(&packages)?, "{line} failed");
-    }
+    say(format!("installing missing Debian packages, their services stay off: {line}"));
+    let status = installer(&packages).status().context("running apt-get")?;
+    ensure!(status.success(), "{line} failed");
     Ok(())
 }
 
-fn apt_get(packages: &[&str]) -> Result<bool> {
-    let status = Command::new("apt-get")
-        .args(["install", "--yes", "--no-install-recommends"])
-        .args(packages)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status()
-        .context("running apt-get")?;
-    Ok(status.success())
+/// A shell, so that what it changes for a while is taken back when it is interrupted.
+fn installer(packages: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", include_str!("install.sh"), "install.sh"]).args(packages);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    /// An apt-get that notes whether services may start, and fails when it is told to install `broken`.
+    const APT_GET: &str =
+        "#!/bin/sh\n\"$POLICY_RC_D\" || echo \"$* $?\" >>\"$LOG\"\ncase $* in *broken*) exit 1 ;; esac\n";
+
+    #[test]
+    fn no_service_starts_while_packages_are_installed_and_a_policy_of_others_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (apt_get, policy, log) =
+            (folder.path().join("apt-get"), folder.path().join("policy"), folder.path().join("log"));
+        fs::write(&apt_get, APT_GET).unwrap();
+        fs::set_permissions(&apt_get, fs::Permissions::from_mode(0o755)).unwrap();
+        let install = |package: &str| {
+            let path = std::env::join_paths([folder.path(), Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
+            let mut command = installer(&[package]);
+            command.env("PATH", path).env("POLICY_RC_D", &policy).env("LOG", &log).status().unwrap().success()
+        };
+        assert!(install("etcd-server"));
+        assert!(!install("broken"));
+        let said = fs::read_to_string(&log).unwrap();
+        assert_eq!(said.lines().filter(|line| line.ends_with(" 101")).count(), 4, "{said}");
+        assert!(said.contains("install etcd-server 101"), "{said}");
+        assert!(!policy.exists(), "the policy is taken back, after a failure too");
+        fs::write(&policy, "#!/bin/sh\nexit 7\n").unwrap();
+        fs::set_permissions(&policy, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(install("runc"));
+        assert_eq!(fs::read_to_string(&policy).unwrap(), "#!/bin/sh\nexit 7\n");
+    }
 
     #[test]
     fn programs_are_found_on_the_path_only_if_they_are_there() {

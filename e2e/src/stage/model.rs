@@ -36,6 +36,12 @@ impl Model {
         Some((&found.status, &found.reason, &found.message))
     }
 
+    /// Whether it has one replica, and that serves.
+    #[must_use]
+    pub fn runs_one(&self) -> bool {
+        self.status.replicas == 1 && self.status.ready_replicas == 1
+    }
+
     /// The plan's sentence.
     #[must_use]
     pub fn plan_message(&self) -> &str {

@@ -7,6 +7,7 @@ use crate::openai::OpenAi;
 use crate::stage::Stage;
 use crate::trace::Arrival;
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::jiff::Timestamp;
 use std::time::Duration;
 
 /// Room above what is spent: more than a small replica projects to in half an hour (0.10), less than a standard one (0.50).
@@ -37,6 +38,7 @@ pub(super) async fn a_lower_ceiling_changes_the_variant(
         let shape = Arrival { at: Duration::ZERO, prompt_tokens: 24, output_tokens: 12 };
         async move { saturate(&team, MODEL, 1, TRAFFIC, shape).await }
     });
+    let lowered_at = Timestamp::now();
     stage.apply(narrator, &policy(&amount.to_string())).await?;
     let switched = async || Ok(stage.model().await?.only_serves("q4-0", "cpu-small"));
     let waited = stage.until(SWITCHED_WITHIN, "q4-0 on cpu-small alone is served", switched).await?;
@@ -57,10 +59,8 @@ pub(super) async fn a_lower_ceiling_changes_the_variant(
     let why = after.verdict("q8-0").context("status.considered does not name q8-0")?;
     ensure!(why.contains("ceiling"), "status does not say why q8-0 is not served: {why}");
     narrator.say(format_args!("status: {why}"));
-    let events = stage
-        .kubectl(&["get", "events", "-n", NAMESPACE, "-o", "custom-columns=REASON:.reason,MESSAGE:.message"])
-        .await?;
-    let event = events.lines().find(|line| line.contains("q4-0") && line.contains("ceiling"));
+    let events = stage.events_since(lowered_at).await?;
+    let event = events.iter().find(|note| note.contains("q4-0") && note.contains("ceiling"));
     narrator.say(format_args!("event: {}", event.context("no Event says why the variant was switched")?));
     stage.show(narrator, &["get", "modeldeployment,costpolicy", "-n", NAMESPACE]).await
 }

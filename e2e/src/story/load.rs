@@ -20,7 +20,12 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 pub(super) async fn replicas_follow_a_recorded_load(stage: &Stage, team: &OpenAi, narrator: &Narrator) -> Result<()> {
     let mut arrivals = azure_conversations(SCALE)?;
     arrivals.retain(|arrival| arrival.at <= LENGTH);
-    narrator.chapter("(c) Recorded load: three minutes of a real conversation service (Azure, 2023)");
+    narrator.chapter(format_args!(
+        "(c) Recorded load: {} seconds of a real conversation service (Azure, 2023)",
+        LENGTH.as_secs()
+    ));
+    let one = async || Ok(stage.model().await?.runs_one());
+    stage.until(BACK_WITHIN, "the model runs one replica before the load", one).await?;
     narrator.say(format_args!(
         "scaled to this machine: every {}th request, prompts ÷ {}, answers ÷ {}: {} requests in {} s",
         SCALE.keep_every,

@@ -2,45 +2,90 @@
 
 use anyhow::{Result, ensure};
 use quartermaster_cluster::oci_image::{Image, ImageFile};
+use quartermaster_crds::condition::Reason;
+use quartermaster_crds::v1alpha1::model_deployment::Verdict;
 use quartermaster_e2e::narrator::Narrator;
-use quartermaster_e2e::stage::Stage;
+use quartermaster_e2e::stage::{Model, Stage};
 use std::time::Duration;
 
 const SAID_WITHIN: Duration = Duration::from_secs(90);
 /// An image whose GGUF is none.
 const CORRUPT_IMAGE: &str = "quartermaster.dev/models/corrupt:test";
 
-/// What is wrong, the variant's source, its class, and words that some condition or verdict must say.
-const CASES: [(&str, &str, &str, &str); 4] = [
-    ("unknown-class", "oci://quartermaster.dev/models/smollm2-135m:q4_0#/model.gguf", "no-such-class", "no-such-class"),
-    ("no-such-source", "oci://quartermaster.dev/models/nowhere:none#/model.gguf", "cpu-small", "nowhere"),
-    ("corrupt-gguf", "oci://quartermaster.dev/models/corrupt:test#/model.gguf", "cpu-small", "GGUF"),
-    ("too-large", "oci://quartermaster.dev/models/smollm2-135m:q8_0#/model.gguf", "cpu-small", "MiB"),
+/// One model that cannot be served, and what `Stalled` and the verdict on its only candidate must say.
+struct Case {
+    name: &'static str,
+    source: &'static str,
+    class: &'static str,
+    reason: Reason,
+    words: &'static str,
+    verdict: Verdict,
+}
+
+const CASES: [Case; 4] = [
+    Case {
+        name: "unknown-class",
+        source: "oci://quartermaster.dev/models/smollm2-135m:q4_0#/model.gguf",
+        class: "no-such-class",
+        reason: Reason::UnknownHardwareClass,
+        words: "HardwareClass no-such-class",
+        verdict: Verdict::UnknownClass,
+    },
+    Case {
+        name: "no-such-source",
+        source: "oci://quartermaster.dev/models/nowhere:none#/model.gguf",
+        class: "cpu-small",
+        reason: Reason::SourceUnavailable,
+        words: "quartermaster.dev/models/nowhere:none",
+        verdict: Verdict::SourceFailed,
+    },
+    Case {
+        name: "corrupt-gguf",
+        source: "oci://quartermaster.dev/models/corrupt:test#/model.gguf",
+        class: "cpu-small",
+        reason: Reason::ModelCorrupt,
+        words: "is not a whole GGUF file",
+        verdict: Verdict::SourceFailed,
+    },
+    Case {
+        name: "too-large",
+        source: "oci://quartermaster.dev/models/smollm2-135m:q8_0#/model.gguf",
+        class: "cpu-small",
+        reason: Reason::ModelTooLarge,
+        words: "MiB",
+        verdict: Verdict::DoesNotFit,
+    },
 ];
 
 pub(super) async fn each_says_what_is_wrong(stage: &Stage) -> Result<()> {
     let narrator = Narrator::default();
     malformed_is_refused(stage).await?;
     load_corrupt_image(stage).await?;
-    for (name, source, class, words) in CASES {
-        stage.apply(&narrator, &manifest(name, source, class)).await?;
-        let said = async || {
-            let model = stage.model_named(name).await?;
-            let status = model.status();
-            let conditions = status.conditions.iter().map(|condition| condition.message.as_str());
-            let verdicts = status.considered.iter().map(|considered| considered.message.as_str());
-            let found = conditions.chain(verdicts).find(|message| message.contains(words)).map(str::to_owned);
-            if let Some(message) = &found {
-                println!("{name}: {message}");
-            }
-            Ok(found.is_some() && !model.ready())
-        };
-        stage.until(SAID_WITHIN, &format!("ModelDeployment {name} says `{words}`"), said).await?;
+    for case in CASES {
+        let name = case.name;
+        stage.apply(&narrator, &manifest(name, case.source, case.class)).await?;
+        let said = async || Ok(case.told(&stage.model_named(name).await?));
+        let what = format!("ModelDeployment {name} is Stalled, {}, and says `{}`", case.reason, case.words);
+        stage.until(SAID_WITHIN, &what, said).await?;
         stage.kubectl(&["delete", "modeldeployment", "-n", "demo", name, "--wait=true", "--timeout=60s"]).await?;
+        let gone = async || Ok(stage.made_for(name).await?.is_empty());
+        stage.until(SAID_WITHIN, &format!("nothing is left of ModelDeployment {name}"), gone).await?;
     }
     let healthy = async || Ok(stage.model().await?.ready());
     stage.until(SAID_WITHIN, "the good model is Ready beside the bad ones", healthy).await?;
     Ok(())
+}
+
+impl Case {
+    /// Whether the model says what is wrong with it.
+    fn told(&self, model: &Model) -> bool {
+        let stalled = model.condition("Stalled").filter(|(status, reason, message)| {
+            *status == "True" && *reason == self.reason.as_str() && message.contains(self.words)
+        });
+        let Some((_, reason, message)) = stalled.filter(|_| !model.ready()) else { return false };
+        println!("{}: {reason}: {message}", self.name);
+        model.status().considered.iter().all(|considered| considered.verdict == self.verdict)
+    }
 }
 
 async fn malformed_is_refused(stage: &Stage) -> Result<()> {

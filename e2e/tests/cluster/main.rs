@@ -4,7 +4,9 @@
 mod bad_manifests;
 mod bad_requests;
 mod rules;
+mod upgrade;
 
+use anyhow::Context;
 use quartermaster_e2e::narrator::Narrator;
 use quartermaster_e2e::stage::Stage;
 use quartermaster_e2e::story;
@@ -46,15 +48,25 @@ async fn d_every_rule_accepts_and_refuses_on_the_real_api_server() -> anyhow::Re
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root and the images in dist: `cargo xtask ci` makes them and runs this"]
-async fn e_uninstall_leaves_nothing_behind() -> anyhow::Result<()> {
+async fn e_an_upgrade_with_other_values_locks_nobody_out() -> anyhow::Result<()> {
+    upgrade::keeps_the_secrets_and_applies_the_values(&stage().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and the images in dist: `cargo xtask ci` makes them and runs this"]
+async fn f_uninstall_leaves_nothing_behind() -> anyhow::Result<()> {
     let stage = stage().await?;
     stage.uninstall().await?;
     // The kinds stay on purpose, for with them would go every object of every user; they go when they are told to.
-    let pods_end = async || Ok(!stage.leftovers().await?.iter().any(|left| left.starts_with("pod/")));
-    stage.until(Duration::from_secs(120), "the pods of the chart have drained and ended", pods_end).await?;
-    let kinds = stage.leftovers().await?;
-    let only_kinds = kinds.iter().all(|left| left.starts_with("customresourcedefinition"));
-    anyhow::ensure!(only_kinds && kinds.len() == 4, "left behind: {kinds:?}");
+    let mut kinds = Vec::new();
+    let only_kinds = async || {
+        kinds = stage.leftovers().await?;
+        Ok(kinds.iter().all(|left| left.starts_with("customresourcedefinition")))
+    };
+    let limit = Duration::from_secs(120);
+    let gone = stage.until(limit, "the pods of the charts have ended and only the kinds are left", only_kinds).await;
+    gone.with_context(|| format!("left behind: {kinds:?}"))?;
+    anyhow::ensure!(kinds.len() == 4, "helm uninstall took kinds away, and with them objects of users: {kinds:?}");
     let names = kinds.iter().map(String::as_str);
     stage.kubectl(&["delete"].into_iter().chain(names).collect::<Vec<_>>()).await?;
     let left = stage.leftovers().await?;

@@ -9,6 +9,7 @@ use crate::{ledger::fingerprint, limits, names};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use quartermaster_core::snapshot::Placement;
@@ -158,8 +159,11 @@ impl Actuator {
                 let Some(object) = index.models.get(model) else { return Ok(false) };
                 let service = self.apply(&build::service(object), object, guard, now).await?;
                 let budget = self.apply(&build::disruption_budget(object), object, guard, now).await?;
-                let policy = build::network_policy(object, &self.namespace);
-                let policy = self.apply(&policy, object, guard, now).await?;
+                let scrapers = self.settings.scrapers.as_deref();
+                let policy = match scrapers.map(|admitted| build::network_policy(object, &self.namespace, admitted)) {
+                    Some(policy) => self.apply(&policy, object, guard, now).await?,
+                    None => self.withdraw_policy(object, guard, now).await?,
+                };
                 Ok(service || budget || policy)
             }
             Order::Group { model, generation, placement, replicas } => {
@@ -241,6 +245,25 @@ impl Actuator {
         Ok(true)
     }
 
+    /// Takes a model's NetworkPolicy away, of which an earlier operator may have been told; somebody else's stays.
+    async fn withdraw_policy(&mut self, owner: &ModelDeployment, guard: &Guard, now: Millis) -> Result<bool, Error> {
+        let (namespace, name) = (owner.namespace().unwrap_or_default(), owner.name_any());
+        let (what, object) = ("deleting the NetworkPolicy of", names::key(&namespace, &name));
+        let key = format!("{} {object}", NetworkPolicy::kind(&()));
+        let known = self.applied.get(&key);
+        if known.is_some_and(|(_, at)| now.since(*at) < REFRESH) {
+            return Ok(false);
+        }
+        let api: Api<NetworkPolicy> = Api::namespaced(self.client.clone(), &namespace);
+        let found = timely(what, &object, api.get_opt(&name)).await?.filter(|found| belongs(found, owner));
+        if found.is_some() {
+            guard.leads(what, &object)?;
+            gone(timely(what, &object, api.delete(&name, &DeleteParams::background())).await)?;
+        }
+        self.applied.insert(key, (String::new(), now));
+        Ok(found.is_some())
+    }
+
     /// Server-side apply, unless the very same was applied lately.
     async fn apply<K>(&mut self, built: &K, owner: &ModelDeployment, guard: &Guard, now: Millis) -> Result<bool, Error>
     where
@@ -256,7 +279,7 @@ impl Actuator {
         let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
         if known.is_none()
             && let Some(found) = timely(what, &object, api.get_opt(&name)).await?
-            && !found.owner_references().iter().any(|reference| Some(&reference.uid) == owner.metadata.uid.as_ref())
+            && !belongs(&found, owner)
         {
             return Err(Error::Foreign { what, kind: K::kind(&()).into_owned(), object });
         }
@@ -270,6 +293,11 @@ impl Actuator {
 
 fn cache_key<K: Resource<DynamicType = ()>>(object: &K) -> String {
     format!("{} {}", K::kind(&()), names::key(&object.namespace().unwrap_or_default(), &object.name_any()))
+}
+
+/// Whether an object was made for this very ModelDeployment.
+fn belongs<K: Resource>(object: &K, owner: &ModelDeployment) -> bool {
+    object.owner_references().iter().any(|reference| Some(&reference.uid) == owner.metadata.uid.as_ref())
 }
 
 /// What is gone already need not be deleted.
@@ -289,5 +317,44 @@ pub(crate) async fn timely<T>(
     match tokio::time::timeout(limits::API_TIMEOUT, call).await {
         Ok(result) => result.map_err(|source| Error::Api { what, object: object.to_owned(), source }),
         Err(_) => Err(Error::Timeout { what, object: object.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::fixtures::model;
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, Instant};
+
+    /// What is asked of an API server, all of whose objects belong to the owner `uid`, when policies are switched off.
+    async fn asked(uid: &'static str) -> Vec<String> {
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = Arc::clone(&asked);
+        let answer = move |request: axum::http::Request<kube::client::Body>| {
+            seen.lock().unwrap().push(format!("{} {}", request.method(), request.uri().path()));
+            let owner = serde_json::json!({"apiVersion": "v1", "kind": "x", "name": "chat", "uid": uid});
+            let metadata = serde_json::json!({"name": "chat", "ownerReferences": [owner]});
+            let policy = serde_json::json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata});
+            let answer = axum::http::Response::new(kube::client::Body::from(policy.to_string().into_bytes()));
+            std::future::ready(Ok::<_, std::convert::Infallible>(answer))
+        };
+        let client = Client::new(tower::service_fn(answer), "demo");
+        let mut actuator = Actuator::new(client, Settings::default(), "qm".into());
+        let claim = Claim::default();
+        claim.hold(1, Instant::now(), Duration::from_secs(60));
+        let guard = Guard::new(claim, 1, Shared::default());
+        for tick in 0..3 {
+            actuator.withdraw_policy(&model("demo", "chat"), &guard, Millis(tick)).await.unwrap();
+        }
+        let asked = asked.lock().unwrap();
+        asked.clone()
+    }
+
+    #[tokio::test]
+    async fn policies_switched_off_are_taken_away_once_and_only_ours() {
+        let path = "/apis/networking.k8s.io/v1/namespaces/demo/networkpolicies/chat";
+        assert_eq!(asked("uid-chat").await, [format!("GET {path}"), format!("DELETE {path}")]);
+        assert_eq!(asked("another").await, [format!("GET {path}")]);
     }
 }

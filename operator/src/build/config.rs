@@ -82,7 +82,9 @@ fn serve_json(shape: &Shape<'_>) -> Result<String, Error> {
 /// Hash of everything that a pod of the group serves from; when it changes, pods are replaced one by one.
 pub fn config_hash(shape: &Shape<'_>) -> Result<String, Error> {
     let mut hash = Sha256::new();
-    for part in [serve_json(shape)?, source(shape)?.to_string(), shape.settings.inference_image.clone()] {
+    let settings = shape.settings;
+    let parts = [serve_json(shape)?, source(shape)?.to_string(), settings.inference_image.clone()];
+    for part in parts.iter().chain(&settings.pull_secrets) {
         hash.update(part.len().to_be_bytes());
         hash.update(part);
     }

@@ -15,6 +15,7 @@ pub use model::{disruption_budget, network_policy, service};
 pub use source::{Source, SourceError};
 
 use crate::names;
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
@@ -23,12 +24,16 @@ use quartermaster_crds::v1alpha1::{HardwareClass, ModelDeployment};
 use std::collections::BTreeMap;
 
 /// What the operator was told on its command line about pods.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Image of the bundled engine.
     pub inference_image: String,
     /// Pull policy of every image.
     pub pull_policy: String,
+    /// Secrets to pull every image with, in the model's namespace.
+    pub pull_secrets: Vec<String>,
+    /// Who scrapes replicas, besides gateways and operators. None: no NetworkPolicy keeps anybody away.
+    pub scrapers: Option<Vec<NetworkPolicyPeer>>,
 }
 
 /// Everything that one group of replicas is built from.

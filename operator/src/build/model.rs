@@ -1,4 +1,4 @@
-//! What a model has once, whatever its groups: a Service for people, a PodDisruptionBudget and a NetworkPolicy.
+//! What a model has once, whatever its groups: a Service, a PodDisruptionBudget and a NetworkPolicy.
 
 use super::{meta, model_labels};
 use crate::names;
@@ -12,7 +12,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use quartermaster_crds::v1alpha1::ModelDeployment;
 
-/// The Service of a model: metrics and a person's curl. Gateways go to the pods directly.
+/// The Service of a model: one name for its replicas, for those whom [`network_policy`] lets in. Gateways go to the pods
+/// directly.
 #[must_use]
 pub fn service(model: &ModelDeployment) -> Service {
     let port = ServicePort {
@@ -50,27 +51,34 @@ pub fn disruption_budget(model: &ModelDeployment) -> PodDisruptionBudget {
     }
 }
 
-/// Only our gateways and operators, in the namespace of the release, may talk to a model's pods: whoever else could would
-/// be served past every budget. Policies add up, so a scraper of another namespace is let in by one more of its own.
+/// Only our gateways and operators, in the namespace of the release, and the scrapers that were named may talk to a model's
+/// pods: whoever else could would be served past every budget. Metrics and API are one port, so a scraper is trusted.
 #[must_use]
-pub fn network_policy(model: &ModelDeployment, release: &str) -> NetworkPolicy {
+pub fn network_policy(model: &ModelDeployment, release: &str, scrapers: &[NetworkPolicyPeer]) -> NetworkPolicy {
     let labels = |key: &str, value: &str| Some([(key.to_owned(), value.to_owned())].into());
     let component = LabelSelectorRequirement {
         key: names::COMPONENT.to_owned(),
         operator: "In".to_owned(),
         values: Some(names::COMPONENTS_TO_PODS.map(str::to_owned).to_vec()),
     };
-    let peer = NetworkPolicyPeer {
-        namespace_selector: Some(LabelSelector {
-            match_labels: labels(names::NAMESPACE_NAME, release),
-            ..LabelSelector::default()
-        }),
+    let own_namespace =
+        LabelSelector { match_labels: labels(names::NAMESPACE_NAME, release), ..LabelSelector::default() };
+    // As in the policies of the chart, a peer without a namespace is one of the release's.
+    let scrapers = scrapers.iter().cloned().map(|peer| match peer {
+        NetworkPolicyPeer { namespace_selector: None, pod_selector: Some(_), .. } => {
+            NetworkPolicyPeer { namespace_selector: Some(own_namespace.clone()), ..peer }
+        }
+        peer => peer,
+    });
+    let ours = NetworkPolicyPeer {
+        namespace_selector: Some(own_namespace.clone()),
         pod_selector: Some(LabelSelector {
             match_labels: labels(names::APP, names::FIELD_MANAGER),
             match_expressions: Some(vec![component]),
         }),
         ip_block: None,
     };
+    let peers = [ours].into_iter().chain(scrapers).collect();
     let port = NetworkPolicyPort {
         port: Some(IntOrString::Int(i32::from(names::POD_PORT))),
         protocol: Some("TCP".to_owned()),
@@ -81,7 +89,7 @@ pub fn network_policy(model: &ModelDeployment, release: &str) -> NetworkPolicy {
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(LabelSelector { match_labels: Some(model_labels(model)), ..LabelSelector::default() }),
             policy_types: Some(vec!["Ingress".to_owned()]),
-            ingress: Some(vec![NetworkPolicyIngressRule { from: Some(vec![peer]), ports: Some(vec![port]) }]),
+            ingress: Some(vec![NetworkPolicyIngressRule { from: Some(peers), ports: Some(vec![port]) }]),
             egress: None,
         }),
     }

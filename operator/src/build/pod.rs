@@ -4,8 +4,8 @@ use super::{Error, Shape, Source, config};
 use crate::{limits, names};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction,
-    Lifecycle, LifecycleHandler, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile,
-    SecurityContext, SleepAction, Toleration, Volume, VolumeMount,
+    Lifecycle, LifecycleHandler, LocalObjectReference, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
+    SeccompProfile, SecurityContext, SleepAction, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -29,9 +29,12 @@ pub(super) fn spec(shape: &Shape<'_>) -> Result<PodSpec, Error> {
     let class = &shape.class.spec;
     let resources = resources(shape)?;
     let tolerations: Vec<Toleration> = class.tolerations.iter().map(Toleration::from).collect();
+    let pull_secrets: Vec<LocalObjectReference> =
+        shape.settings.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
     Ok(PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
+        image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
         init_containers: init_containers(shape, &resources)?,
         containers: vec![engine(shape, resources)],
         node_selector: (!class.node_selector.is_empty()).then(|| class.node_selector.clone()),
@@ -117,11 +120,13 @@ fn container(shape: &Shape<'_>, name: &str, image: &str, command: &str, resource
     }
 }
 
-/// Request = limit. Kind CPU: so much CPU and memory per device; other kinds: devices of the class's resource.
+/// Kind CPU: so much CPU and memory per device, request = limit. Other kinds: devices of the class's resource, and what the
+/// host needs to feed them, requested so that the scheduler counts it.
 fn resources(shape: &Shape<'_>) -> Result<ResourceRequirements, Error> {
     let class = &shape.class.spec;
     let devices = u64::from(shape.placement.devices);
     let mut amounts = BTreeMap::new();
+    let mut requests = BTreeMap::new();
     if let Some(cpu) = &class.cpu_per_device {
         let millis = quantity::millis(cpu).map_err(|source| Error::Quantity {
             group: shape.name(),
@@ -131,11 +136,17 @@ fn resources(shape: &Shape<'_>) -> Result<ResourceRequirements, Error> {
         })?;
         amounts.insert("cpu".to_owned(), Quantity(format!("{}m", millis.saturating_mul(devices))));
         amounts.insert("memory".to_owned(), Quantity(config::memory(shape)?.to_string()));
+    } else {
+        let cpu = limits::HOST_CPU_MILLIS.saturating_mul(devices);
+        requests.insert("cpu".to_owned(), Quantity(format!("{cpu}m")));
+        let memory = limits::HOST_MEMORY_BYTES.saturating_mul(devices);
+        requests.insert("memory".to_owned(), Quantity(memory.to_string()));
     }
     if let Some(resource) = &class.resource_name {
         amounts.insert(resource.clone(), Quantity(devices.to_string()));
     }
-    Ok(ResourceRequirements { requests: Some(amounts.clone()), limits: Some(amounts), claims: None })
+    requests.extend(amounts.clone());
+    Ok(ResourceRequirements { requests: Some(requests), limits: Some(amounts), claims: None })
 }
 
 fn volumes(shape: &Shape<'_>) -> Vec<Volume> {

@@ -1,10 +1,15 @@
 //! Goldens: what a spec becomes.
 
 use super::*;
+use crate::args::Scrapers;
 use crate::state::fixtures::{class, gpu_class, model, placement};
 
 fn settings() -> Settings {
-    Settings { inference_image: "example/inference-pod:1".into(), pull_policy: "IfNotPresent".into() }
+    Settings {
+        inference_image: "example/inference-pod:1".into(),
+        pull_policy: "IfNotPresent".into(),
+        ..Settings::default()
+    }
 }
 
 #[test]
@@ -26,10 +31,44 @@ fn a_group_on_gpu() {
 }
 
 #[test]
+fn every_container_requests_cpu_and_memory_on_every_kind_of_device() {
+    let (model, settings) = (model("demo", "chat"), settings());
+    for (class, variant) in [(class("cpu-small"), "q4"), (gpu_class("h200"), "local")] {
+        let placement = placement(variant, &class.name_any(), 2);
+        let shape = Shape { model: &model, class: &class, placement: &placement, settings: &settings };
+        let pod = deployment(&shape, 1).unwrap().spec.unwrap().template.spec.unwrap();
+        for container in pod.containers.iter().chain(pod.init_containers.iter().flatten()) {
+            let requests = container.resources.as_ref().unwrap().requests.as_ref().unwrap();
+            let requested = requests.contains_key("cpu") && requests.contains_key("memory");
+            assert!(requested, "{} on {}: {requests:?}", container.name, placement.class);
+        }
+    }
+}
+
+#[test]
 fn a_model_has_a_service_a_disruption_budget_and_a_network_policy() {
     insta::assert_yaml_snapshot!("service", service(&model("demo", "chat")));
     insta::assert_yaml_snapshot!("disruption_budget", disruption_budget(&model("demo", "chat")));
-    insta::assert_yaml_snapshot!("network_policy", network_policy(&model("demo", "chat"), "quartermaster-system"));
+    let release = "quartermaster-system";
+    let scrapers = r#"[
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}},
+        {"podSelector": {"matchLabels": {"app": "prometheus"}}}
+    ]"#;
+    let scrapers: Scrapers = scrapers.parse().unwrap();
+    insta::assert_yaml_snapshot!("network_policy", network_policy(&model("demo", "chat"), release, &scrapers.0));
+    let alone = network_policy(&model("demo", "chat"), release, &[]).spec.unwrap().ingress.unwrap();
+    assert_eq!(alone[0].from.as_ref().unwrap().len(), 1, "nobody but our own");
+}
+
+#[test]
+fn replicas_are_pulled_with_the_secrets_that_the_chart_names() {
+    let (model, class) = (model("demo", "chat"), class("cpu-small"));
+    let placement = placement("q4", "cpu-small", 1);
+    let settings = Settings { pull_secrets: vec!["registry".into(), "models".into()], ..settings() };
+    let shape = Shape { model: &model, class: &class, placement: &placement, settings: &settings };
+    let pod = deployment(&shape, 1).unwrap().spec.unwrap().template.spec.unwrap();
+    let names: Vec<String> = pod.image_pull_secrets.unwrap().into_iter().map(|secret| secret.name).collect();
+    assert_eq!(names, ["registry", "models"]);
 }
 
 #[test]
@@ -46,6 +85,7 @@ fn the_hash_follows_what_pods_serve_from_and_nothing_else() {
     let mut moved = base.clone();
     moved.spec.variants[1].source = "oci://example/models:other#/model.gguf".into();
     assert_ne!(hash(&moved, &settings), same);
+    assert_ne!(hash(&base, &Settings { pull_secrets: vec!["new".into()], ..settings.clone() }), same);
     assert_ne!(hash(&base, &Settings { inference_image: "example/inference-pod:2".into(), ..settings.clone() }), same);
 }
 

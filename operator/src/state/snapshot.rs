@@ -264,8 +264,11 @@ fn unusable(
         return Some(format!("spec.variants[{}].{error}", variant.name));
     }
     let class = inputs.index.classes.get(&placement.class)?;
-    if class.spec.resource_name.is_none() && class.spec.cpu_per_device.is_none() {
-        return Some(format!("HardwareClass {}: spec.deviceClassName is not implemented", placement.class));
+    if !class.spec.bundled_engine_computes_on_it() {
+        let (name, kind) = (&placement.class, class.spec.accelerator.kind);
+        return Some(format!(
+            "HardwareClass {name} is of kind {kind:?}, not implemented: the engine computes on the CPU"
+        ));
     }
     failed(inputs, key, object, class, placement).map(|failed| format!("{}: {}", failed.reason, failed.message))
 }

@@ -30,7 +30,7 @@ pub fn status(
         .nanos()
         .err()
         .map(|error| (Reason::InvalidSpec, format!("spec.price.onDemandPerHour: {error}")));
-    let usable = fault.is_none();
+    let usable = fault.is_none() && class.spec.bundled_engine_computes_on_it();
     let fault = fault.or_else(|| not_implemented(&class.spec.not_implemented()));
     match &fault {
         Some((reason, message)) if !usable => list.set(ConditionType::Ready, Status::False, *reason, message),
@@ -143,7 +143,12 @@ mod tests {
         assert_eq!(get(&status.conditions, ConditionType::CapacityBlocked).unwrap().reason, "NoDevices");
         let stalled = get(&status.conditions, ConditionType::Stalled).unwrap();
         assert_eq!(stalled.reason, "NotImplemented");
-        assert!(stalled.message.contains("spec.watts"));
+        assert_eq!(
+            get(&status.conditions, ConditionType::Ready).unwrap().status,
+            "False",
+            "no model may be placed on it"
+        );
+        assert!(stalled.message.ends_with("remove: spec.accelerator.kind, spec.watts"), "{}", stalled.message);
         assert_eq!(notes.len(), 2);
     }
 }

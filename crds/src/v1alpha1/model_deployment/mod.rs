@@ -79,7 +79,9 @@ use crate::{Score, limits};
     validation = Rule::new(
         "self.engine.kind != 'Bundled' || self.variants.all(v, v.format == 'GGUF')"
     )
-    .message("the bundled engine serves format GGUF only: change the variant's format or engine.kind")
+    .message("the bundled engine serves format GGUF only: change the variant's format or engine.kind"),
+    validation = serving::bundled_takes("contextTokens", limits::BUNDLED_CONTEXT_TOKENS),
+    validation = serving::bundled_takes("parallelRequests", i64::from(limits::BUNDLED_PARALLEL_REQUESTS))
 )]
 pub struct ModelDeploymentSpec {
     /// The model's public name: what clients send as "model". Immutable.

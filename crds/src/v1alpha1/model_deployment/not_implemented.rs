@@ -30,6 +30,7 @@ fn note_variant(variant: &Variant, fields: &mut NotObeyed) {
     let source_obeyed = matches!(variant.scheme(), Some(SourceScheme::Oci | SourceScheme::File));
     fields.when(!source_obeyed, path("source"));
     fields.when(variant.format != Format::GGUF, path("format"));
+    fields.when(variant.quality.curve.is_some(), path("quality.curve"));
     for hardware in &variant.hardware {
         fields.when(hardware.profile.is_some(), path(&format!("hardware[{}].profile", hardware.class)));
     }

@@ -1,6 +1,7 @@
 //! How a model is served: engine, slots, objective, latency, replicas.
 
 use kube::KubeSchema;
+use kube::core::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -80,6 +81,12 @@ pub struct Serving {
     pub parallel_requests: i32,
 }
 
+/// The rule that the bundled engine takes at most so much of a field of `serving`; other engines know their own bounds.
+pub(super) fn bundled_takes(field: &str, most: i64) -> Rule {
+    let message = format!("serving.{field}: the bundled engine takes at most {most}");
+    Rule::new(format!("self.engine.kind != 'Bundled' || self.serving.{field} <= {most}")).message(message.as_str())
+}
+
 fn default_context() -> i64 {
     2048
 }
@@ -155,6 +162,8 @@ fn default_percentile() -> i32 {
     validation = Rule::new("self.min <= self.max").message("scaling.min is larger than scaling.max"),
     validation = Rule::new("!has(self.scaleToZero) || !self.scaleToZero.enabled || self.min == 0")
         .message("scaling.scaleToZero needs scaling.min 0"),
+    validation = Rule::new("self.min > 0 || (has(self.scaleToZero) && self.scaleToZero.enabled)")
+        .message("scaling.min 0 needs scaling.scaleToZero.enabled true: else one replica is kept"),
     validation = Rule::new("!has(self.warmPool) || self.warmPool <= self.max")
         .message("scaling.warmPool is larger than scaling.max")
 )]

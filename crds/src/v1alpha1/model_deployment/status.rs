@@ -15,7 +15,7 @@ pub struct ModelDeploymentStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Reconciling, Stalled, SignalsHealthy, WithinBudget, AtCeiling, Degraded, CapacityBlocked, Draining.
+    /// Ready, Reconciling, Stalled, SignalsHealthy, AtCeiling, Degraded, CapacityBlocked, Draining.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "list_schema")]
     pub conditions: Vec<Condition>,

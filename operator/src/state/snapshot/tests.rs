@@ -79,7 +79,7 @@ impl World {
 }
 
 fn settings() -> Settings {
-    Settings { inference_image: "example/inference-pod:1".into(), pull_policy: "IfNotPresent".into() }
+    Settings { inference_image: "example/inference-pod:1".into(), ..Settings::default() }
 }
 
 #[test]

@@ -3,9 +3,12 @@
 use super::Facts;
 use crate::status::{Conditions, not_implemented};
 use crate::telemetry::signals::Blind;
+use kube::ResourceExt;
 use quartermaster_core::plan::{Reason as PlanReason, Verdict};
 use quartermaster_core::snapshot::Candidate;
+use quartermaster_crds::FieldPath;
 use quartermaster_crds::condition::{ConditionType, Reason, Status};
+use quartermaster_crds::v1alpha1::model_deployment::EngineKind;
 
 /// Conditions whose change is an Event as well.
 pub(super) const TOLD: [ConditionType; 5] = [
@@ -93,11 +96,45 @@ fn stalled(facts: &Facts<'_>) -> Option<(Reason, String)> {
         let message = format!("spec.variants[{variant}].hardware names HardwareClass {class}, which does not exist");
         return Some((Reason::UnknownHardwareClass, message));
     }
-    if let Some(fault) = not_implemented(&facts.object.spec.not_implemented()) {
+    if let Some(other) = shadowed_by(facts) {
+        let (public, name) = (&facts.object.spec.model, &facts.model.name);
+        let message = format!(
+            "clients who ask for {public} get ModelDeployment {other}, and this one only as {name}: delete one of the two"
+        );
+        return Some((Reason::DuplicateModel, message));
+    }
+    let mut not_obeyed = facts.object.spec.not_implemented();
+    not_obeyed.extend(idle_hardware(facts));
+    if let Some(fault) = not_implemented(&not_obeyed) {
         return Some(fault);
     }
     let dead_end = !served && matches!(facts.plan.reason, PlanReason::NoUsableVariant { .. });
     dead_end.then(|| (Reason::NoCandidate, facts.plan.reason.to_string()))
+}
+
+/// The model of the namespace that gateways take `spec.model` for, if it is another: the name of an object goes before the
+/// public name of another, and of two with one public name the first by name has it.
+fn shadowed_by(facts: &Facts<'_>) -> Option<String> {
+    let (public, own) = (&facts.object.spec.model, &facts.model.name);
+    let living = facts.index.models.values().filter(|other| other.metadata.deletion_timestamp.is_none());
+    let neighbours = living.filter(|other| other.namespace().as_ref() == Some(&facts.model.namespace));
+    let mut others = neighbours.map(|other| (other.name_any(), &other.spec.model)).filter(|(name, _)| name != own);
+    let shadow = others.find(|(name, model)| name == public || (*model == public && own != public && name < own));
+    shadow.map(|(name, _)| name)
+}
+
+/// Hardware on which the bundled engine does not compute.
+fn idle_hardware(facts: &Facts<'_>) -> Vec<FieldPath> {
+    if facts.object.spec.engine.kind != EngineKind::Bundled {
+        return vec![];
+    }
+    let placements = facts.model.candidates.iter().map(|candidate| &candidate.placement);
+    let idle = placements.filter(|placement| {
+        let class = facts.index.classes.get(&placement.class);
+        class.is_some_and(|class| !class.spec.bundled_engine_computes_on_it())
+    });
+    idle.map(|placement| FieldPath(format!("spec.variants[{}].hardware[{}]", placement.variant, placement.class)))
+        .collect()
 }
 
 fn signals(facts: &Facts<'_>, list: &mut Conditions) {

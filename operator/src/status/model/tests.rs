@@ -1,5 +1,5 @@
 use super::*;
-use crate::state::fixtures::{class, group, model as model_object, placement, pod, policy, ready_pod};
+use crate::state::fixtures::{class, gpu_class, group, model as model_object, placement, pod, policy, ready_pod};
 use crate::state::snapshot::{Inputs, Seen, build};
 use crate::state::{Kind, Object, Settled};
 use crate::telemetry::{GatewayModel, GatewayReading, PodReading, Readings};
@@ -61,7 +61,7 @@ impl World {
     }
 
     fn decided(&self, now: Millis) -> (Seen, CorePlan) {
-        let settings = crate::build::Settings { inference_image: "i".into(), pull_policy: "Always".into() };
+        let settings = crate::build::Settings::default();
         let seen = build(&Inputs {
             index: &self.index,
             memory: &self.memory,
@@ -203,11 +203,61 @@ fn an_unknown_class_and_an_unheeded_field_stall() {
 }
 
 #[test]
+fn hardware_that_the_engine_does_not_compute_on_is_barred_and_stalls() {
+    let mut world = World::new();
+    let gpu = Object::HardwareClass(Arc::new(gpu_class("h200")));
+    world.index.apply(Kind::HardwareClass, "h200".into(), gpu);
+    world.put_model(model_object("demo", "chat"));
+    world.serve("q8", "cpu-standard");
+    let (status, _) = world.status(NOW);
+    assert_eq!(reason(&status, ConditionType::Stalled), ("True", "NotImplemented"));
+    let stalled = get(&status.conditions, ConditionType::Stalled).unwrap();
+    assert!(stalled.message.ends_with("remove: spec.variants[local].hardware[h200]"), "{}", stalled.message);
+    let local = status.considered.iter().find(|each| each.variant == "local").unwrap();
+    assert_eq!(local.verdict, Verdict::NotImplemented);
+    assert!(local.message.contains("HardwareClass h200 is of kind GPU"), "{}", local.message);
+    assert_eq!(reason(&status, ConditionType::Ready), ("True", "Serving"), "what can be served is");
+}
+
+#[test]
+fn of_two_models_with_one_name_the_one_that_clients_do_not_get_stalls() {
+    let mut world = World::new();
+    let put = |world: &mut World, namespace: &str, name: &str| {
+        let mut object = model_object(namespace, name);
+        object.spec.model = "chat-135m".into();
+        world.index.apply(
+            Kind::ModelDeployment,
+            format!("{namespace}/{name}"),
+            Object::ModelDeployment(Arc::new(object)),
+        );
+    };
+    put(&mut world, "demo", "zebra");
+    put(&mut world, "another", "bot");
+    assert_eq!(reason(&world.status(NOW).0, ConditionType::Stalled).0, "False", "the first by name has it");
+    put(&mut world, "demo", "bot");
+    let (status, _) = world.status(NOW);
+    assert_eq!(reason(&status, ConditionType::Stalled), ("True", "DuplicateModel"));
+    let message = &get(&status.conditions, ConditionType::Stalled).unwrap().message;
+    assert!(message.contains("chat-135m get ModelDeployment bot, and this one only as chat"), "{message}");
+}
+
+#[test]
+fn the_conditions_are_those_that_the_schema_announces() {
+    let (status, _) = World::new().status(NOW);
+    let set: Vec<&str> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
+    let crds = quartermaster_crds::all();
+    let crd = crds.iter().find(|crd| crd.spec.names.kind == "ModelDeployment").unwrap();
+    let schema = crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
+    let of_status = schema.properties.as_ref().unwrap()["status"].properties.as_ref().unwrap();
+    assert_eq!(of_status["conditions"].description.as_deref(), Some(format!("{}.", set.join(", ")).as_str()));
+}
+
+#[test]
 fn a_corrupt_model_without_alternative_stalls() {
     let mut world = World::new();
     for (variant, class) in [("q8", "cpu-standard"), ("q4", "cpu-small")] {
         let on = placement(variant, class, 1);
-        let settings = crate::build::Settings { inference_image: "i".into(), pull_policy: "Always".into() };
+        let settings = crate::build::Settings::default();
         let (object, class) = (&world.index.models["demo/chat"], &world.index.classes[class]);
         let shape = crate::build::Shape { model: object, class, placement: &on, settings: &settings };
         let failed = crate::state::Failed {
