@@ -5,6 +5,7 @@ use crate::cgroup::Limits;
 use crate::engine::Vocabulary;
 use crate::engine::llama::LlamaWeights;
 use crate::exit::{Failure, Reason};
+use crate::kv::Sharing;
 use crate::memory::{Estimate, Load};
 use crate::{perplexity, prepare, quantize, serve};
 use serde_json::{Value, json};
@@ -80,6 +81,6 @@ fn tokenize(model: &Path, text: &str) -> Result<Value, Failure> {
 
 fn estimate(args: &EstimateArgs) -> Result<Value, Failure> {
     let (gguf, shape) = prepare::inspect(&args.model)?;
-    let load = Load { context: args.context, slots: args.slots, flash_attention: args.flash_attention };
+    let load = Load::new(args.context, args.slots, args.flash_attention, Sharing::Cells);
     Ok(json!(Estimate::of(&gguf, &shape, load)))
 }
