@@ -37,6 +37,13 @@ pub enum Command {
         #[arg(long)]
         text: String,
     },
+    /// Let llama.cpp read a model file's vocabulary, and end: a file on which it aborts aborts here and nowhere else.
+    #[command(hide = true)]
+    Check {
+        /// GGUF file.
+        #[arg(long)]
+        model: PathBuf,
+    },
     /// Estimate the memory that serving a model needs; prints JSON.
     Estimate(EstimateArgs),
 }

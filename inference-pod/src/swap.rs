@@ -12,10 +12,13 @@ use crate::limits::SWAP_DRAIN_MAX;
 use crate::memory::Estimate;
 use crate::prepare::{self, Prepared};
 use quartermaster_core::wire::serve::ServeConfig;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+/// Longest look at a file by another process.
+const CHECK_MAX: Duration = Duration::from_secs(60);
 /// How often a drain looks whether the last request is done.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
@@ -132,7 +135,9 @@ impl Swapper {
         let limits = self.limits;
         let work = tokio::task::spawn_blocking(move || prepare::prepare(&config, limits)).await;
         let work = work.map_err(|error| Failure::new(Reason::SystemFailed, format!("reading the file: {error}")))?;
-        Ok(work?)
+        let prepared = work?;
+        survives(&prepared).await?;
+        Ok(prepared)
     }
 
     /// Whether two models fit the memory limit beside each other. The process itself counts once.
@@ -237,5 +242,24 @@ impl Swapper {
         self.shared.metrics.serving(&next.variant, &config.hardware_class, config.slots);
         self.app.serve(loaded);
         state.retiring = state.serving.replace(next).map(|old| old.gone);
+    }
+}
+
+/// Sees in another process whether llama.cpp aborts on the file: here an abort would take the old variant along.
+async fn survives(prepared: &Prepared) -> Result<(), Failure> {
+    let path = &prepared.gguf.path;
+    let system = |error: std::io::Error| Failure::new(Reason::SystemFailed, format!("checking the file: {error}"));
+    let program = std::env::current_exe().map_err(system)?;
+    let mut command = tokio::process::Command::new(program);
+    command.arg("check").arg("--model").arg(path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let status = tokio::time::timeout(CHECK_MAX, command.kill_on_drop(true).status()).await;
+    match status {
+        Ok(status) if status.as_ref().is_ok_and(ExitStatus::success) => Ok(()),
+        Ok(Err(error)) => Err(system(error)),
+        Ok(Ok(status)) => {
+            let message = format!("model file {}: the engine does not survive reading it ({status})", path.display());
+            Err(Failure::new(Reason::CorruptModel, message))
+        }
+        Err(_) => Err(system(std::io::ErrorKind::TimedOut.into())),
     }
 }

@@ -55,6 +55,17 @@ impl LlamaWeights {
         Ok(Self { model: Arc::new(model), longest_token_bytes })
     }
 
+    /// Reads the vocabulary alone, which is where llama.cpp aborts on what it does not expect.
+    ///
+    /// # Errors
+    /// Where llama.cpp refuses it.
+    pub fn check(path: &Path) -> Result<(), EngineError> {
+        let params = LlamaModelParams::default().with_vocab_only(true);
+        LlamaModel::load_from_file(backend()?, path, &params)
+            .map(drop)
+            .map_err(|error| EngineError { attempt: "reading the model file", cause: error.to_string() })
+    }
+
     /// Size of the vocabulary.
     #[must_use]
     pub fn vocabulary_tokens(&self) -> usize {
