@@ -1,6 +1,6 @@
 //! The command line; every flag of `serve` can come from the environment.
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -37,8 +37,36 @@ pub enum Command {
         #[arg(long)]
         text: String,
     },
+    /// Let llama.cpp read a model file's vocabulary, and end: a file on which it aborts aborts here and nowhere else.
+    #[command(hide = true)]
+    Check {
+        /// GGUF file.
+        #[arg(long)]
+        model: PathBuf,
+    },
     /// Estimate the memory that serving a model needs; prints JSON.
     Estimate(EstimateArgs),
+}
+
+/// On, off, or what is quicker here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Choice {
+    Auto,
+    On,
+    Off,
+}
+
+impl Choice {
+    /// Whether this is a way that may be taken.
+    #[must_use]
+    pub fn allows(self, on: bool) -> bool {
+        match self {
+            Self::Auto => true,
+            Self::On => on,
+            Self::Off => !on,
+        }
+    }
 }
 
 /// `serve`.
@@ -59,9 +87,18 @@ pub struct ServeArgs {
     /// Time after SIGTERM in which new requests are still taken (while not ready), since routers lag behind.
     #[arg(long, env = "QM_LINGER_SECONDS", default_value_t = 3)]
     pub linger_seconds: u64,
-    /// Use flash attention; on many CPUs it is slower.
-    #[arg(long, env = "QM_FLASH_ATTENTION")]
-    pub flash_attention: bool,
+    /// File with the bearer token of the admin endpoints; without one they are closed.
+    #[arg(long, env = "QM_ADMIN_TOKEN_FILE")]
+    pub admin_token_file: Option<PathBuf>,
+    /// Flash attention; by default as measured at the first start.
+    #[arg(long, env = "QM_FLASH_ATTENTION", value_enum, default_value_t = Choice::Auto)]
+    pub flash_attention: Choice,
+    /// One KV cache for all requests, so that what they share is there once; by default as measured at the first start.
+    #[arg(long, env = "QM_UNIFIED_KV", value_enum, default_value_t = Choice::Auto)]
+    pub unified_kv: Choice,
+    /// Folder in which measurements are kept for the next start on this hardware.
+    #[arg(long, env = "QM_PROFILE_FOLDER")]
+    pub profile_folder: Option<PathBuf>,
 }
 
 /// `quantize`.

@@ -5,6 +5,7 @@ use crate::cgroup::Limits;
 use crate::engine::Vocabulary;
 use crate::engine::llama::LlamaWeights;
 use crate::exit::{Failure, Reason};
+use crate::kv::Sharing;
 use crate::memory::{Estimate, Load};
 use crate::{perplexity, prepare, quantize, serve};
 use serde_json::{Value, json};
@@ -21,6 +22,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Command::Perplexity(args) => print(&measure(args)?),
         Command::Inspect { model } => print(&inspect(model)?),
         Command::Tokenize { model, text } => print(&tokenize(model, text)?),
+        Command::Check { model } => {
+            prepare::inspect(model)?;
+            return LlamaWeights::check(model).map_err(|error| {
+                Failure::new(Reason::CorruptModel, format!("model file {}: {error}", model.display()))
+            });
+        }
         Command::Estimate(args) => print(&estimate(args)?),
     }
     Ok(())
@@ -80,6 +87,6 @@ fn tokenize(model: &Path, text: &str) -> Result<Value, Failure> {
 
 fn estimate(args: &EstimateArgs) -> Result<Value, Failure> {
     let (gguf, shape) = prepare::inspect(&args.model)?;
-    let load = Load { context: args.context, slots: args.slots, flash_attention: args.flash_attention };
+    let load = Load::new(args.context, args.slots, args.flash_attention, Sharing::Cells);
     Ok(json!(Estimate::of(&gguf, &shape, load)))
 }

@@ -5,11 +5,12 @@
 //! ```
 //! A client that leaves drops its receiver; the next turn frees its slot.
 
+use crate::constraint::Constraint;
 use crate::engine::{Engine, EngineError, Row, Vocabulary};
 use crate::limits::{ENGINE_FAILURES_MAX, PREFILL_TOKENS_MAX, PREFILL_TOKENS_MIN, STEP_TARGET};
 use crate::metrics::{Metrics, Outcome};
-use crate::sampler::{Sampler, Sampling, Token};
-use crate::scheduler::{Capacity, Ended, Refusal, RequestId, Scheduler, Step};
+use crate::sampler::{DrawError, Drawn, Sampler, Sampling, Token};
+use crate::scheduler::{Capacity, Flow, Request, RequestId, Scheduler, Step};
 use crate::text::TextStream;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub struct Job {
     pub max_tokens: u32,
     /// How to draw them.
     pub sampling: Sampling,
+    /// What the answer must look like.
+    pub constraint: Option<Constraint>,
     /// Texts that end the answer.
     pub stops: Vec<String>,
     /// Goes on after the model's own end, for measurements.
@@ -37,6 +40,10 @@ pub struct Job {
     pub permit: Option<OwnedSemaphorePermit>,
     /// When it came.
     pub arrived: Instant,
+    /// Whose, and how important.
+    pub flow: Flow,
+    /// Until when it may wait for a place.
+    pub deadline: Option<Instant>,
 }
 
 /// What the inbox takes.
@@ -49,29 +56,59 @@ pub enum Message {
 }
 
 /// What a request hears.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A token was generated; `text` is what became certain by it, maybe nothing.
     Token {
         /// New text.
         text: String,
+        /// The token, where the request wants to know.
+        said: Option<Box<Said>>,
     },
     /// The last token was generated.
     Done {
         /// The rest of the text.
         text: String,
+        /// The token, where the request wants to know.
+        said: Option<Box<Said>>,
         /// Stop or length.
         outcome: Outcome,
     },
+    /// Its prompt is about to be computed, but for these tokens, which the cache holds. Said once.
+    Begun {
+        /// Tokens of the prompt that need not be computed.
+        cached: u32,
+    },
+    /// It waited too long for a place.
+    Expired,
     /// It can't go on.
     Failed(String),
+}
+
+/// A request's draw in a step.
+type Draw = (RequestId, Result<Drawn, DrawError>);
+
+/// A token and its odds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Said {
+    /// The token's bytes; none for one that ends the answer.
+    pub bytes: Vec<u8>,
+    /// ln p(token).
+    pub logprob: f32,
+    /// The likeliest tokens' bytes and log odds.
+    pub top: Vec<(Vec<u8>, f32)>,
+    /// Of the distribution, in nats.
+    pub entropy: Option<f32>,
+    /// Whether the token ends the answer and so is no part of it.
+    pub ends: bool,
 }
 
 struct Active {
     job: Box<Job>,
     sampler: Sampler,
     text: TextStream,
-    last: Option<Token>,
+    /// Whether it has computed before: it begins only once, however often it is put back.
+    begun: bool,
     made: u32,
     last_at: Instant,
 }
@@ -83,7 +120,8 @@ struct Pace {
 }
 
 impl Pace {
-    fn learn(&mut self, took: Duration, tokens: u32) {
+    fn learn(&mut self, took: Duration, tokens: usize) {
+        let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
         if tokens >= PREFILL_TOKENS_MIN {
             let now = took.as_micros() / u128::from(tokens);
             self.token_micros = Some(self.token_micros.map_or(now, |old| (old * 3 + now) / 4));
@@ -105,6 +143,8 @@ pub struct Driver<E> {
     scheduler: Scheduler,
     active: BTreeMap<RequestId, Active>,
     next_id: RequestId,
+    /// Zero of the scheduler's clock.
+    start: Instant,
     pace: Pace,
     failures: u32,
 }
@@ -113,8 +153,8 @@ impl<E: Engine> Driver<E> {
     /// An idle driver.
     pub fn new(engine: E, vocabulary: Arc<dyn Vocabulary>, metrics: Arc<Metrics>, capacity: Capacity) -> Self {
         let scheduler = Scheduler::new(capacity);
-        let (active, pace) = (BTreeMap::new(), Pace::default());
-        Self { engine, vocabulary, metrics, scheduler, active, next_id: 0, pace, failures: 0 }
+        let (active, pace, start) = (BTreeMap::new(), Pace::default(), Instant::now());
+        Self { engine, vocabulary, metrics, scheduler, active, next_id: 0, start, pace, failures: 0 }
     }
 
     /// Serves until told to stop or until nobody can send any more.
@@ -127,7 +167,7 @@ impl<E: Engine> Driver<E> {
                 self.fail_all("the server is shutting down");
                 return Ok(());
             }
-            self.drop_the_gone()?;
+            self.drop_the_gone();
             if !self.scheduler.is_idle() {
                 self.turn()?;
             }
@@ -148,47 +188,49 @@ impl<E: Engine> Driver<E> {
         !closed
     }
 
-    fn take(&mut self, job: Box<Job>) {
+    fn take(&mut self, mut job: Box<Job>) {
         self.next_id += 1;
         let id = self.next_id;
-        let prompt = u32::try_from(job.prompt.len()).unwrap_or(u32::MAX);
-        match self.scheduler.enqueue(id, prompt, job.max_tokens) {
+        let request = Request {
+            id,
+            tokens: job.prompt.clone(),
+            generate: usize::try_from(job.max_tokens).unwrap_or(usize::MAX),
+            flow: job.flow.clone(),
+            deadline: job.deadline.map(|deadline| deadline.saturating_duration_since(self.start)),
+        };
+        match self.scheduler.enqueue(request) {
             Ok(()) => {
-                let sampler = Sampler::new(job.sampling);
+                let sampler = Sampler::new(job.sampling.clone(), job.constraint.take(), &job.prompt);
                 let text = TextStream::new(job.stops.clone());
                 let last_at = job.arrived;
-                self.active.insert(id, Active { job, sampler, text, last: None, made: 0, last_at });
+                self.active.insert(id, Active { job, sampler, text, begun: false, made: 0, last_at });
             }
-            Err(refusal @ (Refusal::QueueFull | Refusal::TooLarge | Refusal::Empty | Refusal::Duplicate)) => {
+            Err(refusal) => {
                 self.metrics.ended(Outcome::Error, job.arrived.elapsed());
                 drop(job.events.send(Event::Failed(format!("the request was not taken: {refusal}"))));
             }
         }
     }
 
-    fn drop_the_gone(&mut self) -> Result<(), EngineError> {
+    fn drop_the_gone(&mut self) {
         let gone = self.active.iter().filter(|(_, active)| active.job.events.is_closed());
         let gone: Vec<RequestId> = gone.map(|(id, _)| *id).collect();
-        gone.into_iter().try_for_each(|id| self.end(id, Outcome::Abort))
+        gone.into_iter().for_each(|id| self.end(id, Outcome::Abort));
     }
 
-    fn end(&mut self, id: RequestId, outcome: Outcome) -> Result<(), EngineError> {
+    fn end(&mut self, id: RequestId, outcome: Outcome) {
         if let Some(active) = self.active.remove(&id) {
             self.metrics.ended(outcome, active.job.arrived.elapsed());
         }
-        match self.scheduler.end(id) {
-            Some(Ended::Running(slot)) => self.engine.clear(slot),
-            Some(Ended::Waiting) | None => Ok(()),
-        }
+        self.scheduler.end(id);
     }
 
     fn turn(&mut self) -> Result<(), EngineError> {
         let budget = if self.scheduler.is_decoding() { self.pace.budget() } else { PREFILL_TOKENS_MAX };
-        let step = self.scheduler.plan(budget);
-        for (id, _) in &step.admitted {
-            if let Some(active) = self.active.get(id) {
-                self.metrics.admitted(active.job.arrived.elapsed());
-            }
+        let step = self.scheduler.plan(usize::try_from(budget).unwrap_or(usize::MAX), self.start.elapsed());
+        self.announce(&step);
+        if step.work.is_empty() && step.ops.is_empty() {
+            return Ok(());
         }
         let begin = Instant::now();
         match self.compute(&step) {
@@ -198,32 +240,56 @@ impl<E: Engine> Driver<E> {
                 self.pace.learn(took, step.tokens());
                 let generated = u64::try_from(drawn.len()).unwrap_or_default();
                 self.metrics.stepped(took, self.prompt_tokens(&step), generated);
-                drawn.into_iter().try_for_each(|(id, token)| self.hand_out(id, token))
+                drawn.into_iter().for_each(|(id, drawn)| self.hand_out(id, drawn));
+                Ok(())
             }
             Err(error) => self.survive(error),
         }
     }
 
+    /// Says who begins, who must wait again and who waited too long.
+    fn announce(&mut self, step: &Step) {
+        for begun in &step.begun {
+            if let Some(active) = self.active.get_mut(&begun.id).filter(|active| !active.begun) {
+                active.begun = true;
+                let cached = u32::try_from(begun.cached).unwrap_or(u32::MAX);
+                self.metrics.begun(active.job.arrived.elapsed(), active.job.prompt.len(), begun.cached);
+                drop(active.job.events.send(Event::Begun { cached }));
+            }
+        }
+        self.metrics.preempted(step.preempted.len());
+        for id in &step.expired {
+            if let Some(active) = self.active.get(id) {
+                drop(active.job.events.send(Event::Expired));
+            }
+            self.end(*id, Outcome::Error);
+        }
+    }
+
     fn prompt_tokens(&self, step: &Step) -> u32 {
-        let of_prompt = |id: &RequestId| self.active.get(id).is_some_and(|active| active.last.is_none());
-        step.work.iter().filter(|work| of_prompt(&work.id)).map(|work| work.count).sum()
+        let of_prompt = |id: &RequestId| self.active.get(id).is_some_and(|active| active.made == 0);
+        let tokens: usize = step.work.iter().filter(|work| of_prompt(&work.id)).map(|work| work.count).sum();
+        u32::try_from(tokens).unwrap_or(u32::MAX)
     }
 
     /// Computes a step and draws a token for each request that gets one.
-    fn compute(&mut self, step: &Step) -> Result<Vec<(RequestId, Option<Token>)>, EngineError> {
-        let mut rows = Vec::new();
-        let mut owners = Vec::new();
+    fn compute(&mut self, step: &Step) -> Result<Vec<Draw>, EngineError> {
+        step.ops.iter().try_for_each(|op| self.engine.apply(*op))?;
+        let mut rows = Vec::with_capacity(step.tokens());
+        let mut owners = Vec::with_capacity(step.tokens());
         for work in &step.work {
-            let Some(active) = self.active.get(&work.id) else { continue };
-            for offset in 0..work.count {
-                let position = work.from.saturating_add(offset);
-                let in_prompt = usize::try_from(position).ok().and_then(|at| active.job.prompt.get(at)).copied();
-                let Some(token) = in_prompt.or(active.last) else { continue };
-                rows.push(Row { slot: work.slot, token, position, logits: work.yields && offset + 1 == work.count });
+            let tokens = self.scheduler.tokens(work.id).iter().enumerate().skip(work.from).take(work.count);
+            for (at, token) in tokens {
+                let position = u32::try_from(at).unwrap_or(u32::MAX);
+                let logits = work.yields && at + 1 == work.from + work.count;
+                rows.push(Row { sequence: work.sequence, token: *token, position, logits });
                 owners.push(work.id);
             }
         }
         let mut drawn = Vec::with_capacity(step.work.len());
+        if rows.is_empty() {
+            return Ok(drawn);
+        }
         let active = &mut self.active;
         self.engine.step(&rows, &mut |index, logits| {
             if let Some(id) = owners.get(index)
@@ -235,46 +301,53 @@ impl<E: Engine> Driver<E> {
         Ok(drawn)
     }
 
-    fn hand_out(&mut self, id: RequestId, token: Option<Token>) -> Result<(), EngineError> {
-        let Some(active) = self.active.get_mut(&id) else { return Ok(()) };
-        let Some(token) = token else {
-            drop(active.job.events.send(Event::Failed("the model's output is no number".into())));
-            return self.end(id, Outcome::Error);
+    fn hand_out(&mut self, id: RequestId, drawn: Result<Drawn, DrawError>) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let drawn = match drawn {
+            Ok(drawn) => drawn,
+            Err(error) => {
+                drop(active.job.events.send(Event::Failed(error.to_string())));
+                return self.end(id, Outcome::Error);
+            }
         };
-        active.made += 1;
-        match active.last.replace(token) {
-            None => self.metrics.first_token(active.job.arrived.elapsed()),
-            Some(_) => self.metrics.next_token(active.last_at.elapsed()),
+        match active.made {
+            0 => self.metrics.first_token(active.job.arrived.elapsed()),
+            _ => self.metrics.next_token(active.last_at.elapsed()),
         }
+        active.made += 1;
         active.last_at = Instant::now();
+        let token = drawn.token;
         let ends = self.vocabulary.ends(token) && !active.job.ignore_end;
         let mut text = if ends { String::new() } else { active.text.push(&self.vocabulary.piece(token)) };
-        let outcome = match (ends || active.text.stopped(), active.made >= active.job.max_tokens) {
+        let said = said(drawn, ends, self.vocabulary.as_ref());
+        let stops = ends || active.text.stopped() || active.sampler.is_complete();
+        let outcome = match (stops, active.made >= active.job.max_tokens) {
             (true, _) => Outcome::Stop,
             (false, true) => Outcome::Length,
             (false, false) => {
                 // A closed channel is noticed at the next turn.
-                drop(active.job.events.send(Event::Token { text }));
-                return Ok(());
+                drop(active.job.events.send(Event::Token { text, said }));
+                return self.scheduler.push(id, token);
             }
         };
         text.push_str(&active.text.finish());
-        drop(active.job.events.send(Event::Done { text, outcome }));
-        self.end(id, outcome)
+        drop(active.job.events.send(Event::Done { text, said, outcome }));
+        self.end(id, outcome);
     }
 
     /// After a failed step: those in it are lost, those waiting go on.
     fn survive(&mut self, error: EngineError) -> Result<(), EngineError> {
         self.failures += 1;
         tracing::error!(%error, failures = self.failures, "a step failed");
-        let running: Vec<RequestId> = self.active.keys().copied().filter(|id| self.scheduler.is_running(*id)).collect();
-        for id in running {
+        let (lost, ops) = self.scheduler.lose_all();
+        for id in lost {
             if let Some(active) = self.active.get(&id) {
                 drop(active.job.events.send(Event::Failed(error.to_string())));
             }
-            self.end(id, Outcome::Error)?;
+            self.end(id, Outcome::Error);
         }
-        if self.failures < ENGINE_FAILURES_MAX {
+        let emptied = ops.into_iter().try_for_each(|op| self.engine.apply(op));
+        if self.failures < ENGINE_FAILURES_MAX && emptied.is_ok() {
             return Ok(());
         }
         self.fail_all(&error.to_string());
@@ -287,4 +360,11 @@ impl<E: Engine> Driver<E> {
             drop(active.job.events.send(Event::Failed(why.to_owned())));
         }
     }
+}
+
+fn said(drawn: Drawn, ends: bool, vocabulary: &dyn Vocabulary) -> Option<Box<Said>> {
+    let odds = drawn.odds?;
+    let bytes = if ends { Vec::new() } else { vocabulary.piece(drawn.token) };
+    let top = odds.top.into_iter().map(|(token, logprob)| (vocabulary.piece(token), logprob)).collect();
+    Some(Box::new(Said { bytes, logprob: odds.logprob, top, entropy: odds.entropy, ends }))
 }

@@ -6,25 +6,30 @@
 //! In the way of data this is the last stop: requests come from the gateway, which has counted and paid for their tokens.
 //! It knows its `serve.json`, its model file and its container's limits, and nothing of Kubernetes, budgets or money.
 //!
-//! Read [`scheduler`] first, then [`driver`], then [`api`]; [`prepare`] is what happens before a model is loaded.
+//! Read [`scheduler`] first, then [`kv`], [`driver`] and [`api`]; [`prepare`] is what happens before a model is loaded.
 
 pub mod api;
 pub mod args;
 pub mod cgroup;
 pub mod commands;
 pub mod config;
+pub mod constraint;
 pub mod driver;
 pub mod engine;
 pub mod exit;
 pub mod gguf;
+pub mod kv;
 pub mod limits;
 pub mod memory;
 pub mod metrics;
 pub mod perplexity;
 pub mod prepare;
+pub mod profile;
 pub mod quantize;
+mod queue;
 pub mod sampler;
 pub mod scheduler;
 pub mod serve;
+pub mod swap;
 pub mod text;
 pub mod tokenizer;

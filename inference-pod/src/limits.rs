@@ -8,8 +8,14 @@ pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const BODY_DRAIN_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Requests that may wait for a slot, as a multiple of the slots; those beyond are refused with 429.
 pub const QUEUE_PER_SLOT: usize = 16;
+/// Longest wait for a slot; then the client is told to try elsewhere.
+pub const QUEUE_WAIT_MAX: Duration = Duration::from_secs(120);
 /// Most slots: beyond some tens a CPU gains nothing, and each slot holds a whole context.
 pub const SLOTS_MAX: u32 = 256;
+/// Sequences that are kept for requests that begin like them, beside one for each slot: each costs a row of logits.
+pub const KEPT_SEQUENCES: u32 = 16;
+/// llama.cpp's own bound on sequences.
+pub const SEQUENCES_MAX: u32 = 256;
 /// Longest context per request that a config may ask for.
 pub const CONTEXT_TOKENS_MAX: u32 = 1 << 20;
 /// Most variants in one config.
@@ -27,7 +33,7 @@ pub const ENGINE_FAILURES_MAX: u32 = 3;
 /// Longest warm-up measurement, and the most steps in it.
 pub const WARM_UP_MAX: Duration = Duration::from_millis(1500);
 /// Most steps of the warm-up.
-pub const WARM_UP_STEPS_MAX: u32 = 64;
+pub const WARM_UP_STEPS_MAX: u32 = 3;
 /// Prompt of the warm-up, per slot.
 pub const WARM_UP_PROMPT_TOKENS: u32 = 4;
 /// Stop texts per request, as in OpenAI's API (which takes four; some clients send more).
@@ -44,3 +50,19 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Tokenizations at once: each may take a core.
 pub const TOKENIZE_PARALLEL: usize = 2;
+/// Longest name of a tenant.
+pub const TENANT_BYTES_MAX: usize = 256;
+/// Longest schema, grammar or regular expression.
+pub const GRAMMAR_BYTES_MAX: usize = 64 * 1024;
+/// Most texts of a choice.
+pub const GRAMMAR_ITEMS_MAX: usize = 1024;
+/// Longest wait of a request for a variant that is being swapped in.
+pub const SWAP_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Longest wait for the requests of a variant that must go before the next one has room.
+pub const SWAP_DRAIN_MAX: Duration = Duration::from_secs(300);
+/// Longest measurement at a first start.
+pub const PROFILE_MAX: Duration = Duration::from_secs(3);
+/// Context at which it is measured what context costs.
+pub const PROFILE_CONTEXT: u32 = 128;
+/// Decode steps that are measured at each point.
+pub const PROFILE_STEPS: u32 = 6;

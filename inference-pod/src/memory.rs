@@ -1,7 +1,8 @@
 //! What a model will need, computed before it is loaded, so that a pod says "too large" with numbers and is not killed.
 
 use crate::gguf::{Gguf, Shape};
-use crate::limits::PREFILL_TOKENS_MAX;
+use crate::kv::{KvCapacity, Sharing};
+use crate::limits::{KEPT_SEQUENCES, PREFILL_TOKENS_MAX, SEQUENCES_MAX};
 use serde::Serialize;
 
 /// Bytes of one KV element (f16).
@@ -24,13 +25,40 @@ pub struct Load {
     pub slots: u32,
     /// Whether attention is computed without the score matrix.
     pub flash_attention: bool,
+    /// Sequences of the KV cache: one a slot, and those that are kept for what begins like them.
+    pub sequences: u32,
+    /// How they share cells.
+    pub sharing: Sharing,
 }
 
 impl Load {
+    /// A load with a cache for `slots` requests of `context` tokens.
+    #[must_use]
+    pub fn new(context: u32, slots: u32, flash_attention: bool, sharing: Sharing) -> Self {
+        let sequences = match sharing {
+            Sharing::Cells => slots.saturating_add(KEPT_SEQUENCES).min(SEQUENCES_MAX),
+            Sharing::Copies => slots,
+        };
+        Self { context, slots, flash_attention, sequences, sharing }
+    }
+
     /// Tokens of one sequence as llama.cpp allocates them.
     #[must_use]
     pub fn padded_context(&self) -> u64 {
         u64::from(self.context).next_multiple_of(CONTEXT_PADDING)
+    }
+
+    /// Cells of the KV cache, for all sequences together.
+    #[must_use]
+    pub fn cells(&self) -> u64 {
+        self.padded_context().saturating_mul(u64::from(self.slots))
+    }
+
+    /// What the scheduler may count on.
+    #[must_use]
+    pub fn kv(&self) -> KvCapacity {
+        let usize = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        KvCapacity { sequences: usize(self.sequences.into()), cells: usize(self.cells()), sharing: self.sharing }
     }
 
     /// Rows of the engine's batch: a chunk of prompt and one row per slot.
@@ -63,7 +91,7 @@ impl Estimate {
     #[must_use]
     pub fn of(gguf: &Gguf, shape: &Shape, load: Load) -> Self {
         let kv_bytes_per_token = shape.kv_elements_per_token.saturating_mul(KV_ELEMENT_BYTES);
-        let tokens = load.padded_context().saturating_mul(u64::from(load.slots));
+        let tokens = load.cells();
         let weights_bytes = gguf.tensor_bytes();
         let kv_bytes = kv_bytes_per_token.saturating_mul(tokens);
         let compute_bytes = compute_bytes(shape, load);
@@ -104,6 +132,6 @@ fn compute_bytes(shape: &Shape, load: Load) -> u64 {
         true => product(&[rows, shape.embedding, 4]),
         false => product(&[rows, shape.heads, load.padded_context(), 2]),
     };
-    let outputs = product(&[u64::from(load.slots), shape.vocabulary]);
+    let outputs = product(&[u64::from(load.sequences), shape.vocabulary]);
     logits.max(feed_forward).max(scores).saturating_add(outputs)
 }

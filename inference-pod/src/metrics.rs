@@ -1,5 +1,7 @@
 //! What the pod tells a scraper: vLLM's names, so that everything made for vLLM reads it, and a few of our own.
 
+use crate::memory::Load;
+use crate::profile::Profile;
 use crate::scheduler::Scheduler;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -35,6 +37,42 @@ struct Finished {
 struct Info {
     variant: String,
     hardware_class: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CostLabel {
+    part: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabel {
+    phase: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SwapLabel {
+    outcome: &'static str,
+}
+
+/// A phase of a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadPhase {
+    /// Fetching the file.
+    Pull,
+    /// Reading it into memory.
+    Load,
+    /// Measuring and the first tokens.
+    WarmUp,
+}
+
+impl LoadPhase {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Load => "load",
+            Self::WarmUp => "warm_up",
+        }
+    }
 }
 
 /// How a request ended.
@@ -78,10 +116,15 @@ pub struct Metrics {
     between_tokens: Histogram,
     whole: Histogram,
     queued: Histogram,
+    preemptions: Counter,
+    prefix_queries: Counter,
+    prefix_hits: Counter,
     step: Histogram,
     slots: Gauge,
     decode_speed: Ratio,
-    load_seconds: Ratio,
+    costs: Family<CostLabel, Ratio>,
+    load_seconds: Family<PhaseLabel, Ratio>,
+    swaps: Family<SwapLabel, Histogram, fn() -> Histogram>,
     info: Family<Info, Gauge>,
 }
 
@@ -103,10 +146,15 @@ impl Metrics {
             between_tokens: Histogram::new(TOKEN_SECONDS),
             whole: Histogram::new(REQUEST_SECONDS),
             queued: Histogram::new(REQUEST_SECONDS),
+            preemptions: Counter::default(),
+            prefix_queries: Counter::default(),
+            prefix_hits: Counter::default(),
             step: Histogram::new(STEP_SECONDS),
             slots: Gauge::default(),
             decode_speed: Ratio::default(),
-            load_seconds: Ratio::default(),
+            costs: Family::default(),
+            load_seconds: Family::default(),
+            swaps: Family::new_with_constructor(|| Histogram::new(REQUEST_SECONDS)),
             info: Family::default(),
         };
         metrics.register_vllm();
@@ -122,13 +170,21 @@ impl Metrics {
         let r = &mut self.registry;
         r.register("vllm:num_requests_running", "Requests that hold a slot", self.running.clone());
         r.register("vllm:num_requests_waiting", "Requests that wait for a slot", self.waiting.clone());
-        r.register("vllm:kv_cache_usage_perc", "Share of the KV cache that is reserved, 0 to 1", self.kv_usage.clone());
+        r.register(
+            "vllm:kv_cache_usage_perc",
+            "Share of the KV cache that requests hold, 0 to 1",
+            self.kv_usage.clone(),
+        );
         r.register("vllm:prompt_tokens", "Prompt tokens computed", self.prompt_tokens.clone());
         r.register("vllm:generation_tokens", "Tokens generated", self.generation_tokens.clone());
         r.register("vllm:request_success", "Requests that ended, by how", self.success.clone());
         r.register("vllm:time_to_first_token_seconds", "From arrival to the first token", self.first_token.clone());
         r.register("vllm:inter_token_latency_seconds", "Between two tokens of a request", self.between_tokens.clone());
         r.register("vllm:e2e_request_latency_seconds", "From arrival to the last token", self.whole.clone());
+        let preempted = "Requests put back into the queue since the KV cache ran out";
+        r.register("vllm:num_preemptions", preempted, self.preemptions.clone());
+        r.register("vllm:prefix_cache_queries", "Prompt tokens looked up in the cache", self.prefix_queries.clone());
+        r.register("vllm:prefix_cache_hits", "Prompt tokens that the cache held", self.prefix_hits.clone());
         r.register("vllm:request_queue_time_seconds", "From arrival to a slot", self.queued.clone());
     }
 
@@ -138,25 +194,50 @@ impl Metrics {
         r.register("quartermaster_engine_slots", "Requests decoded side by side", self.slots.clone());
         r.register(
             "quartermaster_engine_decode_tokens_per_second",
-            "Decode speed of all slots together, measured at start",
+            "Decode speed of all slots together at half their context, by the measured costs",
             self.decode_speed.clone(),
         );
-        r.register("quartermaster_engine_load_seconds", "Loading and warming up", self.load_seconds.clone());
+        let costs = "Measured cost: a decode step, each sequence in it, each token of context, a token of a prompt";
+        r.register("quartermaster_engine_cost_seconds", costs, self.costs.clone());
+        let phases = "How long each phase of the last start or swap took: pull, load, warm_up";
+        r.register("quartermaster_engine_start_phase_seconds", phases, self.load_seconds.clone());
+        r.register("quartermaster_engine_swap_seconds", "From the order of a swap to its end", self.swaps.clone());
         r.register("quartermaster_engine_step_seconds", "One pass over one batch", self.step.clone());
         r.register("quartermaster_engine_tokens_in_flight", "Tokens in the KV cache", self.tokens_in_flight.clone());
     }
 
     /// What is served, known before the model is loaded.
     pub fn serving(&self, variant: &str, hardware_class: &str, slots: u32) {
+        self.info.clear();
         let info = Info { variant: variant.to_owned(), hardware_class: hardware_class.to_owned() };
         self.info.get_or_create(&info).set(1);
         self.slots.set(slots.into());
     }
 
-    /// The model is loaded and measured.
-    pub fn loaded(&self, took: Duration, decode_tokens_per_second: f64) {
-        self.load_seconds.set(took.as_secs_f64());
-        self.decode_speed.set(decode_tokens_per_second);
+    /// A phase of the start took so long.
+    pub fn phase(&self, phase: LoadPhase, took: Duration) {
+        tracing::info!(phase = phase.name(), seconds = took.as_secs_f64(), "start");
+        self.load_seconds.get_or_create(&PhaseLabel { phase: phase.name() }).set(took.as_secs_f64());
+    }
+
+    /// The costs were measured, now or at an earlier start.
+    pub fn profile(&self, profile: &Profile, load: Load) {
+        let step = profile.decode_seconds(load.slots, load.context / 2);
+        self.decode_speed.set(if step > 0.0 { f64::from(load.slots) / step } else { 0.0 });
+        for (part, seconds) in [
+            ("step", profile.step_seconds),
+            ("sequence", profile.sequence_seconds),
+            ("context_token", profile.context_token_seconds),
+            ("prompt_token", profile.prompt_token_seconds),
+        ] {
+            self.costs.get_or_create(&CostLabel { part }).set(seconds);
+        }
+    }
+
+    /// A swap to another variant ended, well or not.
+    pub fn swapped(&self, took: Duration, done: bool) {
+        let outcome = if done { "done" } else { "failed" };
+        self.swaps.get_or_create(&SwapLabel { outcome }).observe(took.as_secs_f64());
     }
 
     /// The state between two steps.
@@ -164,8 +245,9 @@ impl Metrics {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.running.set(count(scheduler.running()));
         self.waiting.set(count(scheduler.waiting()));
-        self.tokens_in_flight.set(i64::try_from(scheduler.kv_used()).unwrap_or(i64::MAX));
-        self.kv_usage.set(share(scheduler.kv_reserved(), scheduler.capacity().kv_tokens));
+        let kv = scheduler.kv();
+        self.tokens_in_flight.set(count(kv.busy()));
+        self.kv_usage.set(share(kv.busy(), kv.capacity().cells));
     }
 
     /// A step was computed.
@@ -175,9 +257,16 @@ impl Metrics {
         self.generation_tokens.inc_by(generated);
     }
 
-    /// A request got its slot.
-    pub fn admitted(&self, waited: Duration) {
+    /// A request got its slot; so many tokens of its prompt need not be computed.
+    pub fn begun(&self, waited: Duration, prompt_tokens: usize, cached: usize) {
         self.queued.observe(waited.as_secs_f64());
+        self.prefix_queries.inc_by(u64::try_from(prompt_tokens).unwrap_or(u64::MAX));
+        self.prefix_hits.inc_by(u64::try_from(cached).unwrap_or(u64::MAX));
+    }
+
+    /// Requests were put back into the queue.
+    pub fn preempted(&self, requests: usize) {
+        self.preemptions.inc_by(u64::try_from(requests).unwrap_or(u64::MAX));
     }
 
     /// A request got its first token.
@@ -209,37 +298,53 @@ impl Metrics {
     }
 }
 
-fn share(part: u64, whole: u64) -> f64 {
-    let float = |n: u64| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
+fn share(part: usize, whole: usize) -> f64 {
+    let float = |n: usize| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
     if whole == 0 { 0.0 } else { float(part) / float(whole) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::Capacity;
+    use crate::scheduler::{Capacity, Flow, KvCapacity, Request, Sharing};
 
     #[test]
     fn names_are_exactly_vllms() {
         let metrics = Metrics::new("smol");
         metrics.serving("q8", "cpu-small", 4);
-        metrics.loaded(Duration::from_millis(1500), 120.5);
+        metrics.phase(LoadPhase::Load, Duration::from_millis(1500));
+        let profile = Profile {
+            step_seconds: 0.01,
+            sequence_seconds: 0.002,
+            context_token_seconds: 0.0,
+            prompt_token_seconds: 0.004,
+            flash_attention: false,
+            shared_cells: true,
+        };
+        metrics.profile(&profile, profile.choose(Load::new(512, 5, false, Sharing::Cells)));
+        metrics.swapped(Duration::from_secs(1), true);
         metrics.stepped(Duration::from_millis(20), 12, 3);
         metrics.first_token(Duration::from_millis(30));
         metrics.next_token(Duration::from_millis(10));
-        metrics.admitted(Duration::ZERO);
+        metrics.begun(Duration::ZERO, 30, 16);
+        metrics.preempted(2);
         metrics.ended(Outcome::Stop, Duration::from_secs(1));
-        let mut scheduler = Scheduler::new(Capacity { slots: 2, context: 100, kv_tokens: 200, queue: 4 });
-        scheduler.enqueue(1, 30, 20).unwrap();
-        scheduler.enqueue(2, 30, 20).unwrap();
-        scheduler.enqueue(3, 30, 20).unwrap();
-        scheduler.plan(8);
+        let kv = KvCapacity { sequences: 2, cells: 200, sharing: Sharing::Cells };
+        let mut scheduler = Scheduler::new(Capacity { places: 2, context: 100, queue: 4, kv });
+        for id in 1..=3 {
+            let (tokens, flow) = (vec![1; 30], Flow { tenant: String::new(), priority: 0 });
+            scheduler.enqueue(Request { id, tokens, generate: 20, flow, deadline: None }).unwrap();
+        }
+        scheduler.plan(50, Duration::ZERO);
         metrics.state(&scheduler);
         let text = metrics.render();
         for line in [
             "vllm:num_requests_running{model_name=\"smol\"} 2",
             "vllm:num_requests_waiting{model_name=\"smol\"} 1",
-            "vllm:kv_cache_usage_perc{model_name=\"smol\"} 0.5",
+            "vllm:kv_cache_usage_perc{model_name=\"smol\"} 0.15",
+            "vllm:num_preemptions_total{model_name=\"smol\"} 2",
+            "vllm:prefix_cache_queries_total{model_name=\"smol\"} 30",
+            "vllm:prefix_cache_hits_total{model_name=\"smol\"} 16",
             "vllm:prompt_tokens_total{model_name=\"smol\"} 12",
             "vllm:generation_tokens_total{model_name=\"smol\"} 3",
             "vllm:request_success_total{model_name=\"smol\",finished_reason=\"stop\"} 1",
@@ -250,10 +355,12 @@ mod tests {
             "vllm:request_queue_time_seconds_count{model_name=\"smol\"} 1",
             "quartermaster_engine_info{model_name=\"smol\",variant=\"q8\",hardware_class=\"cpu-small\"} 1",
             "quartermaster_engine_slots{model_name=\"smol\"} 4",
-            "quartermaster_engine_decode_tokens_per_second{model_name=\"smol\"} 120.5",
-            "quartermaster_engine_load_seconds{model_name=\"smol\"} 1.5",
+            "quartermaster_engine_decode_tokens_per_second{model_name=\"smol\"} 250.0",
+            "quartermaster_engine_cost_seconds{model_name=\"smol\",part=\"sequence\"} 0.002",
+            "quartermaster_engine_start_phase_seconds{model_name=\"smol\",phase=\"load\"} 1.5",
+            "quartermaster_engine_swap_seconds_count{model_name=\"smol\",outcome=\"done\"} 1",
             "quartermaster_engine_step_seconds_count{model_name=\"smol\"} 1",
-            "quartermaster_engine_tokens_in_flight{model_name=\"smol\"} 8",
+            "quartermaster_engine_tokens_in_flight{model_name=\"smol\"} 30",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }

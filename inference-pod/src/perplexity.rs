@@ -3,6 +3,7 @@
 use crate::engine::llama::LlamaWeights;
 use crate::engine::{Engine, EngineError, Row, Vocabulary};
 use crate::exit::{Failure, Reason};
+use crate::kv::{KvOp, Sharing};
 use crate::memory::Load;
 use crate::sampler::Token;
 use serde::Serialize;
@@ -49,7 +50,7 @@ pub fn measure(weights: &LlamaWeights, text: &str, window: u32, threads: usize) 
         let message = format!("a window of {window} on {} tokens: need {WINDOW_MIN} and 2 at least", tokens.len());
         return Err(Failure::new(Reason::BadConfig, message));
     }
-    let load = Load { context: window, slots: 1, flash_attention: false };
+    let load = Load::new(window, 1, false, Sharing::Copies);
     let mut engine = weights.engine(load, threads).map_err(engine_failed)?;
     surprises(&mut engine, &tokens, window).map_err(engine_failed)
 }
@@ -80,7 +81,7 @@ fn score_window(
         .zip(window.iter().zip(targets))
         .map(|(position, (token, target))| {
             let wanted = target.filter(|_| usize::try_from(position).is_ok_and(|at| at >= known));
-            (Row { slot: 0, token: *token, position, logits: wanted.is_some() }, wanted)
+            (Row { sequence: 0, token: *token, position, logits: wanted.is_some() }, wanted)
         })
         .collect();
     for chunk in rows.chunks(CHUNK) {
@@ -91,7 +92,7 @@ fn score_window(
             }
         })?;
     }
-    engine.clear(0)
+    engine.apply(KvOp::Keep { sequence: 0, tokens: 0 })
 }
 
 /// -ln p(target).
@@ -145,7 +146,7 @@ mod tests {
             Ok(())
         }
 
-        fn clear(&mut self, _: u32) -> Result<(), EngineError> {
+        fn apply(&mut self, _: KvOp) -> Result<(), EngineError> {
             Ok(())
         }
     }

@@ -3,6 +3,7 @@
 use crate::cgroup;
 use crate::exit::{Failure, Reason};
 use crate::gguf::{Gguf, GgufError, Shape};
+use crate::kv::Sharing;
 use crate::memory::{Estimate, Load, mebibytes};
 use quartermaster_core::wire::serve::ServeConfig;
 use std::path::Path;
@@ -10,6 +11,8 @@ use std::path::Path;
 /// A model file that was looked through and fits.
 #[derive(Clone, Debug)]
 pub struct Prepared {
+    /// The variant's name.
+    pub variant: String,
     /// The file's header.
     pub gguf: Gguf,
     /// Its dimensions.
@@ -48,7 +51,7 @@ pub fn inspect(path: &Path) -> Result<(Gguf, Shape), Failure> {
 ///
 /// # Errors
 /// `BadConfig`, `ModelNotFound`, `CorruptModel` or `ModelTooLarge`, with the numbers.
-pub fn prepare(config: &ServeConfig, limits: cgroup::Limits, flash_attention: bool) -> Result<Prepared, Failure> {
+pub fn prepare(config: &ServeConfig, limits: cgroup::Limits) -> Result<Prepared, Failure> {
     let file = config.served().ok_or_else(|| Failure::new(Reason::BadConfig, "variant is none of variants"))?;
     let (gguf, shape) = inspect(Path::new(&file.path))?;
     if u64::from(config.context_tokens) > shape.context {
@@ -56,7 +59,8 @@ pub fn prepare(config: &ServeConfig, limits: cgroup::Limits, flash_attention: bo
         let message = format!("contextTokens is {wanted}; variant {} was trained for at most {trained}", file.name);
         return Err(Failure::new(Reason::BadConfig, message));
     }
-    let load = Load { context: config.context_tokens, slots: config.slots, flash_attention };
+    // The way that takes most memory: which one is taken is measured later.
+    let load = Load::new(config.context_tokens, config.slots, false, Sharing::Cells);
     let estimate = Estimate::of(&gguf, &shape, load);
     let limit = config.memory_limit_bytes.into_iter().chain(limits.memory_bytes).min();
     match limit {
@@ -75,7 +79,7 @@ pub fn prepare(config: &ServeConfig, limits: cgroup::Limits, flash_attention: bo
         }
         _ => {
             tracing::info!(variant = file.name, need_mib = mebibytes(estimate.total_bytes), ?limit, "the model fits");
-            Ok(Prepared { gguf, shape, estimate, load })
+            Ok(Prepared { variant: file.name.clone(), gguf, shape, estimate, load })
         }
     }
 }

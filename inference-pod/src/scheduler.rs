@@ -1,39 +1,62 @@
 //! Who computes in the next step: continuous batching as a pure state machine.
 //!
 //! ```text
-//! enqueue ─▶ queue (FIFO, bounded) ─ a slot and the whole KV need are free ─▶ prefill ─▶ decode ─▶ finish
+//! enqueue ─▶ queue (fair, bounded) ─ a place and KV room ─▶ prefill in chunks ─▶ decode ─▶ end
+//!                ▲                                             └──── KV runs out ────┘
+//!                └──────────── preempted: computed again later, nothing is lost ─────┘
 //! ```
-//! Each [`Scheduler::plan`] gives one row to every decoding request, then shares a budget of prompt tokens among the
-//! newcomers, oldest first. A request's KV need, prompt and `max_tokens` together, is reserved when it is admitted and
-//! given back when it ends, so nothing is ever evicted. Only the head of the queue is admitted: a large request waits
-//! for room, and smaller ones behind it don't overtake, so none starves.
+//! Each [`Scheduler::plan`] gives one row to every request that waits for its next token, then shares a budget of prompt
+//! tokens among the others, oldest first. A prompt that begins like another one takes what that has computed; while
+//! that is still being computed, it waits instead of computing the same twice. Where the KV cache runs out, first what is
+//! only kept for later goes, then the least important and youngest request is put back into the queue; the oldest
+//! never is, so that somebody always gets done.
 //!
-//! No clock, no I/O, no tokens: only counts. The driver owns the contents.
+//! No clock, no I/O: time is an argument. The driver draws the tokens and says them with [`Scheduler::push`].
 
-use std::collections::{BTreeSet, VecDeque};
+use crate::kv::{KvOp, Pool, Sequence, common};
+use crate::queue::{Queue, Waiting};
+use crate::sampler::Token;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-/// A request, numbered by the driver.
+pub use crate::kv::{KvCapacity, Sharing};
+pub use crate::queue::{Flow, PRIORITY_MAX};
+
+/// A request, numbered by the driver in the order of arrival.
 pub type RequestId = u64;
-/// A sequence of the engine, `0..slots`.
-pub type Slot = u32;
 
 /// What the engine holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Sequences side by side.
-    pub slots: u32,
-    /// Tokens of one sequence.
-    pub context: u32,
-    /// Tokens of all sequences together.
-    pub kv_tokens: u64,
+    /// Requests that compute side by side.
+    pub places: usize,
+    /// Tokens of one request, prompt and answer.
+    pub context: usize,
     /// Requests that may wait.
     pub queue: usize,
+    /// Sequences and cells.
+    pub kv: KvCapacity,
+}
+
+/// A request as it comes.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Its number.
+    pub id: RequestId,
+    /// The prompt.
+    pub tokens: Vec<Token>,
+    /// Most tokens to generate.
+    pub generate: usize,
+    /// Whose, and how important.
+    pub flow: Flow,
+    /// Until when it may wait for a place.
+    pub deadline: Option<Duration>,
 }
 
 /// Why a request is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Every slot is busy and the queue is full.
+    /// Every place is taken and the queue is full.
     #[error("the queue is full")]
     QueueFull,
     /// It would never fit.
@@ -47,168 +70,314 @@ pub enum Refusal {
     Duplicate,
 }
 
-/// What one request computes in a step.
+/// What one request computes in a step: tokens `from..from + count` of its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Work {
     /// Whose.
     pub id: RequestId,
     /// In which sequence.
-    pub slot: Slot,
+    pub sequence: Sequence,
     /// Position of the first token.
-    pub from: u32,
+    pub from: usize,
     /// How many tokens, at least one.
-    pub count: u32,
-    /// Whether the last of them yields a new token: true for a decode and for the last chunk of a prompt.
+    pub count: usize,
+    /// Whether the last of them yields a new token.
     pub yields: bool,
+}
+
+/// A request that begins to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Which.
+    pub id: RequestId,
+    /// How many of its tokens need not be computed.
+    pub cached: usize,
 }
 
 /// One step: at most one [`Work`] for each running request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
-    /// Requests that got their slot in this step.
-    pub admitted: Vec<(RequestId, Slot)>,
-    /// Rows, decodes first.
+    /// Requests that waited too long; they are gone.
+    pub expired: Vec<RequestId>,
+    /// Requests that got their sequence in this step.
+    pub begun: Vec<Begun>,
+    /// Requests that must wait and compute again, since the KV cache ran out.
+    pub preempted: Vec<RequestId>,
+    /// What the engine does before it computes.
+    pub ops: Vec<KvOp>,
+    /// What it computes; those who wait for their next token first.
     pub work: Vec<Work>,
 }
 
 impl Step {
     /// Tokens in the batch.
     #[must_use]
-    pub fn tokens(&self) -> u32 {
-        self.work.iter().map(|work| work.count).fold(0, u32::saturating_add)
+    pub fn tokens(&self) -> usize {
+        self.work.iter().map(|work| work.count).sum()
     }
 }
 
-/// Where a request went when it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// It had this slot, whose KV must be cleared before the next step.
-    Running(Slot),
-    /// It was waiting.
-    Waiting,
+#[derive(Clone, Debug)]
+struct Entry {
+    /// Prompt and what was generated.
+    tokens: Vec<Token>,
+    /// How long the text may become.
+    most: usize,
+    flow: Flow,
+    /// Whether it holds a place.
+    running: bool,
+    sequence: Option<Sequence>,
+    computed: usize,
+    /// Whether its answer has begun.
+    answering: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    id: RequestId,
-    prompt: u32,
-    generate: u32,
-}
+impl Entry {
+    fn left(&self) -> usize {
+        self.tokens.len() - self.computed
+    }
 
-#[derive(Clone, Copy, Debug)]
-struct Running {
-    id: RequestId,
-    slot: Slot,
-    prompt: u32,
-    need: u32,
-    /// Tokens in the KV cache.
-    computed: u32,
-}
-
-impl Running {
-    fn decoding(&self) -> bool {
-        self.computed >= self.prompt
+    /// Waits for its next token, and so for the end of each step.
+    fn decodes(&self) -> bool {
+        self.sequence.is_some() && self.answering && self.left() == 1
     }
 }
 
-/// The state: a queue, and who holds which slot.
+/// The state: requests by number, the queue, and the KV cache.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     capacity: Capacity,
-    queue: VecDeque<Waiting>,
-    /// In the order of admission.
-    running: Vec<Running>,
-    /// The lowest is given first: llama.cpp computes neighbouring sequences in one go.
-    free: BTreeSet<Slot>,
-    reserved: u64,
+    entries: BTreeMap<RequestId, Entry>,
+    queue: Queue,
+    pool: Pool,
+    running: usize,
 }
 
 impl Scheduler {
-    /// An idle scheduler.
+    /// An idle scheduler. There are at least as many sequences as places.
     #[must_use]
     pub fn new(capacity: Capacity) -> Self {
-        let free = (0..capacity.slots).collect();
-        Self { capacity, queue: VecDeque::new(), running: Vec::new(), free, reserved: 0 }
+        let kv = KvCapacity { sequences: capacity.kv.sequences.max(capacity.places), ..capacity.kv };
+        let capacity = Capacity { kv, ..capacity };
+        let (entries, queue) = (BTreeMap::new(), Queue::default());
+        Self { capacity, entries, queue, pool: Pool::new(kv), running: 0 }
     }
 
-    /// Puts a request at the end of the queue.
+    /// Puts a request at the end of its flow.
     ///
     /// # Errors
     /// Where it can never run, or where too many wait already.
-    pub fn enqueue(&mut self, id: RequestId, prompt: u32, generate: u32) -> Result<(), Refusal> {
-        if prompt == 0 || generate == 0 {
+    pub fn enqueue(&mut self, request: Request) -> Result<(), Refusal> {
+        let Request { id, tokens, generate, flow, deadline } = request;
+        if tokens.is_empty() || generate == 0 {
             return Err(Refusal::Empty);
         }
-        match prompt.checked_add(generate) {
-            Some(need) if need <= self.capacity.context && u64::from(need) <= self.capacity.kv_tokens => {}
-            _ => return Err(Refusal::TooLarge),
+        let most = tokens.len().saturating_add(generate);
+        if most > self.capacity.context || most > self.capacity.kv.cells {
+            return Err(Refusal::TooLarge);
         }
-        if self.queue.iter().any(|waiting| waiting.id == id) || self.running.iter().any(|running| running.id == id) {
+        if self.entries.contains_key(&id) {
             return Err(Refusal::Duplicate);
         }
-        // What fits a free slot waits only until the next plan.
-        if self.queue.len() >= self.capacity.queue.saturating_add(self.free.len()) {
+        // What fits a free place waits only until the next plan.
+        let free = self.capacity.places.saturating_sub(self.running);
+        if self.queue.len() >= self.capacity.queue.saturating_add(free) {
             return Err(Refusal::QueueFull);
         }
-        self.queue.push_back(Waiting { id, prompt, generate });
+        self.queue.push(Waiting { id, flow: flow.clone(), deadline });
+        let (running, sequence, computed, answering) = (false, None, 0, false);
+        self.entries.insert(id, Entry { tokens, most, flow, running, sequence, computed, answering });
         Ok(())
     }
 
-    /// The next step, with at most `prefill` prompt tokens in it. Assumes that the step will be computed as it says.
-    pub fn plan(&mut self, prefill: u32) -> Step {
-        let mut step = Step { admitted: self.admit(), work: Vec::with_capacity(self.running.len()) };
-        for running in self.running.iter_mut().filter(|running| running.decoding()) {
-            step.work.push(Work { id: running.id, slot: running.slot, from: running.computed, count: 1, yields: true });
-            running.computed += 1;
-        }
-        let decoding: Vec<RequestId> = step.work.iter().map(|work| work.id).collect();
-        let mut left = prefill.max(1);
-        for running in self.running.iter_mut().filter(|running| !decoding.contains(&running.id)) {
-            let count = left.min(running.prompt - running.computed);
-            if count == 0 {
-                break;
-            }
-            let from = running.computed;
-            running.computed += count;
-            left -= count;
-            step.work.push(Work { id: running.id, slot: running.slot, from, count, yields: running.decoding() });
-        }
+    /// The next step at the time `now`, with at most `prefill` tokens of prompts in it. Assumes that the step will be
+    /// computed as it says.
+    pub fn plan(&mut self, prefill: usize, now: Duration) -> Step {
+        let mut step = Step { expired: self.queue.expired(now), ..Step::default() };
+        step.expired.iter().for_each(|id| self.end(*id));
+        self.pool.settle();
+        self.admit();
+        self.plan_decodes(&mut step);
+        self.plan_prompts(prefill.max(1), &mut step);
+        step.ops = self.pool.take_ops();
         step
     }
 
-    fn admit(&mut self) -> Vec<(RequestId, Slot)> {
-        let mut admitted = Vec::new();
-        while let Some(head) = self.queue.front().copied() {
-            let need = head.prompt + head.generate;
-            if self.reserved + u64::from(need) > self.capacity.kv_tokens {
+    /// Gives places to those who are next, as long as the cache has room for their prompts beside the running ones.
+    fn admit(&mut self) {
+        while self.running < self.capacity.places
+            && let Some(id) = self.queue.next().map(|next| next.id)
+        {
+            // Nobody overtakes: a large request waits for room, and those behind it with it, so that it is not starved.
+            let promised: usize =
+                self.entries.iter().filter(|(_, e)| e.running).map(|(id, e)| self.needs(*id, e)).sum();
+            let needs = self.entries.get(&id).map_or(0, |entry| self.needs(id, entry));
+            if self.running > 0 && needs > self.pool.room().saturating_sub(promised) {
                 break;
             }
-            let Some(slot) = self.free.pop_first() else { break };
-            self.queue.pop_front();
-            self.reserved += u64::from(need);
-            self.running.push(Running { id: head.id, slot, prompt: head.prompt, need, computed: 0 });
-            admitted.push((head.id, slot));
+            self.queue.remove(id);
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.running = true;
+                self.running += 1;
+            }
         }
-        admitted
     }
 
-    /// Takes a request out, finished or given up, and frees all it held. `None` where it is not known.
-    pub fn end(&mut self, id: RequestId) -> Option<Ended> {
-        if let Some(index) = self.running.iter().position(|running| running.id == id) {
-            let gone = self.running.remove(index);
-            self.reserved -= u64::from(gone.need);
-            self.free.insert(gone.slot);
-            return Some(Ended::Running(gone.slot));
+    /// Cells that a request will take until its next token: none for what an older one that runs holds or will hold.
+    fn needs(&self, id: RequestId, entry: &Entry) -> usize {
+        if entry.sequence.is_some() || self.capacity.kv.sharing == Sharing::Copies {
+            return entry.left();
         }
-        let index = self.queue.iter().position(|waiting| waiting.id == id)?;
-        self.queue.remove(index);
-        Some(Ended::Waiting)
+        let older = self.entries.range(..id).filter(|(_, older)| older.running);
+        let shared = older.map(|(_, older)| common(&older.tokens, &entry.tokens)).max().unwrap_or(0);
+        entry.left() - shared.min(entry.left() - 1)
     }
 
-    /// Requests that hold a slot.
+    fn plan_decodes(&mut self, step: &mut Step) {
+        let decoding: Vec<RequestId> =
+            self.entries.iter().filter(|(_, entry)| entry.decodes()).map(|(id, _)| *id).collect();
+        for id in decoding {
+            while self.entries.get(&id).is_some_and(Entry::decodes) && !self.compute(id, 1, step) {
+                if !self.preempt(step) {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn plan_prompts(&mut self, prefill: usize, step: &mut Step) {
+        let mut left = prefill;
+        let running: Vec<RequestId> =
+            self.entries.iter().filter(|(_, entry)| entry.running && !entry.decodes()).map(|(id, _)| *id).collect();
+        let decoded: Vec<RequestId> = step.work.iter().map(|work| work.id).collect();
+        for id in running.into_iter().filter(|id| !decoded.contains(id)) {
+            if left == 0 {
+                break;
+            }
+            if !self.begin(id, step) {
+                continue;
+            }
+            let wanted = self.entries.get(&id).map_or(0, Entry::left).min(left);
+            let mut count = wanted.min(self.pool.room());
+            // The oldest must get on; the others wait for it.
+            while count == 0 && wanted > 0 && self.is_oldest(id) && self.preempt(step) {
+                count = wanted.min(self.pool.room());
+            }
+            if count > 0 && self.compute(id, count, step) {
+                left -= count;
+            }
+        }
+    }
+
+    /// Sees that a request has a sequence. `false` while an older one computes a beginning that both share.
+    fn begin(&mut self, id: RequestId, step: &mut Step) -> bool {
+        let Some(entry) = self.entries.get(&id).filter(|entry| entry.running) else { return false };
+        if entry.sequence.is_some() {
+            return true;
+        }
+        if self.is_computed_elsewhere(id, entry) {
+            return false;
+        }
+        let tokens = entry.tokens.clone();
+        let Some((sequence, cached)) = self.pool.acquire(&tokens) else { return false };
+        if let Some(entry) = self.entries.get_mut(&id) {
+            (entry.sequence, entry.computed) = (Some(sequence), cached);
+        }
+        step.begun.push(Begun { id, cached });
+        true
+    }
+
+    /// Whether an older request's prompt, which is still being computed, begins like more of this text than is there now.
+    fn is_computed_elsewhere(&self, id: RequestId, entry: &Entry) -> bool {
+        let most = entry.tokens.len() - 1;
+        let cached = self.pool.cached(&entry.tokens);
+        let mut prompts = self.entries.range(..id).filter(|(_, older)| older.sequence.is_some() && !older.answering);
+        prompts.any(|(_, older)| common(&older.tokens, &entry.tokens).min(most) > cached)
+    }
+
+    fn is_oldest(&self, id: RequestId) -> bool {
+        self.entries.iter().find(|(_, entry)| entry.running).is_some_and(|(oldest, _)| *oldest == id)
+    }
+
+    /// Puts tokens into the step; `false` where the cache has no room for them.
+    fn compute(&mut self, id: RequestId, count: usize, step: &mut Step) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        let Some(sequence) = entry.sequence else { return false };
+        let from = entry.computed;
+        let Some(tokens) = entry.tokens.get(from..from + count) else { return false };
+        if !self.pool.grow(sequence, tokens) {
+            return false;
+        }
+        entry.computed += count;
+        let yields = entry.left() == 0;
+        let flow = entry.flow.clone();
+        self.queue.charge(&flow, count);
+        step.work.push(Work { id, sequence, from, count, yields });
+        true
+    }
+
+    /// Puts the least important and youngest request back into the queue and frees what it held; never the oldest.
+    /// `false` where there is only one.
+    fn preempt(&mut self, step: &mut Step) -> bool {
+        let holding = || self.entries.iter().filter(|(_, entry)| entry.running);
+        let victim = holding().skip(1).min_by_key(|(id, entry)| (entry.flow.priority, u64::MAX - **id));
+        let Some(id) = victim.map(|(id, _)| *id) else { return false };
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        let sequence = entry.sequence.take();
+        (entry.running, entry.computed) = (false, 0);
+        self.running -= 1;
+        // A request that ran once is not turned away for waiting.
+        self.queue.push_back_in(Waiting { id, flow: entry.flow.clone(), deadline: None });
+        if let Some(sequence) = sequence {
+            self.pool.forget(sequence);
+        }
+        step.work.retain(|work| work.id != id);
+        step.begun.retain(|begun| begun.id != id);
+        step.preempted.push(id);
+        true
+    }
+
+    /// A token was drawn for this request: it will be computed in the next step.
+    pub fn push(&mut self, id: RequestId, token: Token) {
+        if let Some(entry) = self.entries.get_mut(&id)
+            && entry.tokens.len() < entry.most
+        {
+            entry.tokens.push(token);
+            entry.answering = true;
+        }
+    }
+
+    /// Takes a request out, finished or given up, and frees all it held. What it computed stays for what begins like it.
+    pub fn end(&mut self, id: RequestId) {
+        let Some(entry) = self.entries.remove(&id) else { return };
+        self.queue.remove(id);
+        self.queue.leave(&entry.flow);
+        self.running -= usize::from(entry.running);
+        if let Some(sequence) = entry.sequence {
+            self.pool.release(sequence);
+        }
+    }
+
+    /// After a failed step nobody knows what the engine holds: all that ran is taken out, and every sequence is emptied.
+    /// Gives those taken out, and what the engine must do.
+    pub fn lose_all(&mut self) -> (Vec<RequestId>, Vec<KvOp>) {
+        let lost: Vec<RequestId> = self.entries.iter().filter(|(_, e)| e.running).map(|(id, _)| *id).collect();
+        lost.iter().for_each(|id| self.end(*id));
+        self.pool = Pool::new(self.capacity.kv);
+        let ops = (0..self.capacity.kv.sequences).map(|sequence| KvOp::Keep { sequence, tokens: 0 });
+        (lost, ops.collect())
+    }
+
+    /// Tokens of a request's text, prompt and answer.
+    #[must_use]
+    pub fn tokens(&self, id: RequestId) -> &[Token] {
+        self.entries.get(&id).map_or(&[], |entry| &entry.tokens)
+    }
+
+    /// Requests that hold a place.
     #[must_use]
     pub fn running(&self) -> usize {
-        self.running.len()
+        self.running
     }
 
     /// Requests that wait.
@@ -217,34 +386,22 @@ impl Scheduler {
         self.queue.len()
     }
 
-    /// Whether this request holds a slot.
-    #[must_use]
-    pub fn is_running(&self, id: RequestId) -> bool {
-        self.running.iter().any(|running| running.id == id)
-    }
-
     /// Whether someone waits for their next token, and so for the end of the step.
     #[must_use]
     pub fn is_decoding(&self) -> bool {
-        self.running.iter().any(Running::decoding)
+        self.entries.values().any(Entry::decodes)
     }
 
     /// Whether there is nothing to compute.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.running.is_empty() && self.queue.is_empty()
+        self.running == 0 && self.queue.is_empty()
     }
 
-    /// Tokens in the KV cache.
+    /// The KV cache.
     #[must_use]
-    pub fn kv_used(&self) -> u64 {
-        self.running.iter().map(|running| u64::from(running.computed)).sum()
-    }
-
-    /// Tokens reserved by running requests: prompt and `max_tokens`.
-    #[must_use]
-    pub fn kv_reserved(&self) -> u64 {
-        self.reserved
+    pub fn kv(&self) -> &Pool {
+        &self.pool
     }
 
     /// What the engine holds.
@@ -255,201 +412,4 @@ impl Scheduler {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
-
-    fn scheduler(slots: u32, context: u32, kv_tokens: u64, queue: usize) -> Scheduler {
-        Scheduler::new(Capacity { slots, context, kv_tokens, queue })
-    }
-
-    fn work(id: RequestId, slot: Slot, from: u32, count: u32, yields: bool) -> Work {
-        Work { id, slot, from, count, yields }
-    }
-
-    #[test]
-    fn decodes_go_on_while_a_newcomer_prefills_in_chunks() {
-        let mut s = scheduler(2, 100, 200, 4);
-        s.enqueue(1, 3, 10).unwrap();
-        assert_eq!(s.plan(8).work, [work(1, 0, 0, 3, true)]);
-        s.enqueue(2, 20, 10).unwrap();
-        assert_eq!(s.plan(8).work, [work(1, 0, 3, 1, true), work(2, 1, 0, 8, false)]);
-        assert_eq!(s.plan(8).work, [work(1, 0, 4, 1, true), work(2, 1, 8, 8, false)]);
-        assert_eq!(s.plan(8).work, [work(1, 0, 5, 1, true), work(2, 1, 16, 4, true)]);
-        assert_eq!(s.plan(8).work, [work(1, 0, 6, 1, true), work(2, 1, 20, 1, true)]);
-    }
-
-    #[test]
-    fn the_queue_is_bounded_and_free_slots_count_as_room() {
-        let mut s = scheduler(1, 10, 10, 1);
-        s.enqueue(1, 1, 1).unwrap();
-        s.enqueue(2, 1, 1).unwrap();
-        assert_eq!(s.enqueue(3, 1, 1), Err(Refusal::QueueFull));
-        s.plan(8);
-        assert_eq!((s.running(), s.waiting()), (1, 1));
-        assert_eq!(s.enqueue(3, 1, 1), Err(Refusal::QueueFull));
-        assert_eq!(s.end(2), Some(Ended::Waiting));
-        s.enqueue(3, 1, 1).unwrap();
-    }
-
-    #[test]
-    fn what_never_fits_is_refused_at_once() {
-        let mut s = scheduler(2, 10, 20, 4);
-        assert_eq!(s.enqueue(1, 6, 5), Err(Refusal::TooLarge));
-        assert_eq!(s.enqueue(1, u32::MAX, 5), Err(Refusal::TooLarge));
-        assert_eq!(s.enqueue(1, 0, 5), Err(Refusal::Empty));
-        assert_eq!(s.enqueue(1, 5, 0), Err(Refusal::Empty));
-        s.enqueue(1, 5, 5).unwrap();
-        assert_eq!(s.enqueue(1, 5, 5), Err(Refusal::Duplicate));
-    }
-
-    #[test]
-    fn a_large_head_is_not_overtaken() {
-        let mut s = scheduler(3, 100, 120, 4);
-        s.enqueue(1, 50, 30).unwrap();
-        s.enqueue(2, 50, 10).unwrap();
-        s.enqueue(3, 1, 1).unwrap();
-        assert_eq!(s.plan(8).admitted, [(1, 0)]);
-        assert_eq!(s.plan(8).admitted, []);
-        assert_eq!(s.end(1), Some(Ended::Running(0)));
-        assert_eq!(s.plan(8).admitted, [(2, 0), (3, 1)]);
-        assert_eq!(s.end(9), None);
-    }
-
-    #[derive(Clone, Debug)]
-    enum Action {
-        Enqueue { prompt: u32, generate: u32 },
-        Step { prefill: u32 },
-        Cancel { nth: usize },
-    }
-
-    fn actions() -> impl Strategy<Value = Vec<Action>> {
-        let action = prop_oneof![
-            3 => (1_u32..70, 1_u32..40).prop_map(|(prompt, generate)| Action::Enqueue { prompt, generate }),
-            6 => (1_u32..40).prop_map(|prefill| Action::Step { prefill }),
-            1 => (0_usize..8).prop_map(|nth| Action::Cancel { nth }),
-        ];
-        prop::collection::vec(action, 1..200)
-    }
-
-    /// What the properties know of a request, kept apart from the scheduler's own state.
-    #[derive(Clone, Copy)]
-    struct Known {
-        prompt: u32,
-        generate: u32,
-        slot: Option<Slot>,
-        computed: u32,
-        made: u32,
-    }
-
-    /// Drives a scheduler and checks every step against an account of its own.
-    struct World {
-        scheduler: Scheduler,
-        known: BTreeMap<RequestId, Known>,
-        queue: VecDeque<RequestId>,
-        next: RequestId,
-    }
-
-    impl World {
-        fn new(slots: u32, kv_tokens: u64) -> Self {
-            let scheduler = scheduler(slots, 100, kv_tokens, 5);
-            Self { scheduler, known: BTreeMap::new(), queue: VecDeque::new(), next: 0 }
-        }
-
-        fn enqueue(&mut self, prompt: u32, generate: u32) {
-            self.next += 1;
-            if self.scheduler.enqueue(self.next, prompt, generate).is_ok() {
-                self.known.insert(self.next, Known { prompt, generate, slot: None, computed: 0, made: 0 });
-                self.queue.push_back(self.next);
-            }
-        }
-
-        fn step(&mut self, prefill: u32) {
-            let step = self.scheduler.plan(prefill);
-            for (id, slot) in &step.admitted {
-                assert_eq!(self.queue.pop_front(), Some(*id), "admitted out of order");
-                self.known.get_mut(id).unwrap().slot = Some(*slot);
-            }
-            let decoding: BTreeSet<RequestId> = self
-                .known
-                .iter()
-                .filter(|(_, k)| k.slot.is_some() && k.computed >= k.prompt)
-                .map(|(id, _)| *id)
-                .collect();
-            let mut worked = BTreeSet::new();
-            let mut prompt_tokens = 0;
-            for work in &step.work {
-                assert!(worked.insert(work.id), "two pieces of work for one request");
-                let known = self.known.get_mut(&work.id).unwrap();
-                assert_eq!((known.slot, known.computed), (Some(work.slot), work.from));
-                assert!(work.count > 0);
-                if !decoding.contains(&work.id) {
-                    prompt_tokens += work.count;
-                }
-                known.computed += work.count;
-                assert_eq!(work.yields, known.computed >= known.prompt);
-                known.made += u32::from(work.yields);
-            }
-            assert!(decoding.is_subset(&worked), "a running answer was made to wait");
-            assert!(prompt_tokens <= prefill, "the prompt budget is broken");
-            let prefilling = self.known.values().any(|k| k.slot.is_some() && k.computed < k.prompt);
-            assert!(!prefilling || prompt_tokens == prefill, "budget was left while a prompt waits");
-            let done: Vec<_> = self.known.iter().filter(|(_, k)| k.made >= k.generate).map(|(id, _)| *id).collect();
-            done.into_iter().for_each(|id| self.end(id));
-        }
-
-        fn end(&mut self, id: RequestId) {
-            let known = self.known.remove(&id).unwrap();
-            self.queue.retain(|waiting| *waiting != id);
-            let ended = self.scheduler.end(id);
-            assert_eq!(ended, Some(known.slot.map_or(Ended::Waiting, Ended::Running)));
-        }
-
-        fn check(&self) {
-            let capacity = self.scheduler.capacity();
-            let held: Vec<Slot> = self.known.values().filter_map(|k| k.slot).collect();
-            let distinct: BTreeSet<Slot> = held.iter().copied().collect();
-            assert_eq!(held.len(), distinct.len(), "a slot is held twice");
-            assert!(distinct.iter().all(|slot| *slot < capacity.slots));
-            assert_eq!(self.scheduler.running(), held.len());
-            assert_eq!(self.scheduler.running() + self.scheduler.free.len(), usize::try_from(capacity.slots).unwrap());
-            assert_eq!(self.scheduler.waiting(), self.queue.len());
-            assert!(self.queue.len() <= capacity.queue + self.scheduler.free.len());
-            let needs = self.known.values().filter(|k| k.slot.is_some()).map(|k| u64::from(k.prompt + k.generate));
-            assert_eq!(self.scheduler.kv_reserved(), needs.sum::<u64>());
-            assert!(self.scheduler.kv_reserved() <= capacity.kv_tokens, "KV is over-committed");
-            assert!(self.scheduler.kv_used() <= self.scheduler.kv_reserved());
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(300))]
-        #[test]
-        fn nothing_leaks_starves_or_is_over_committed(
-            slots in 1_u32..5, kv in 100_u64..300, actions in actions()
-        ) {
-            let mut world = World::new(slots, kv);
-            for action in actions {
-                match action {
-                    Action::Enqueue { prompt, generate } => world.enqueue(prompt, generate),
-                    Action::Step { prefill } => world.step(prefill),
-                    Action::Cancel { nth } => {
-                        if let Some(id) = world.known.keys().nth(nth).copied() {
-                            world.end(id);
-                        }
-                    }
-                }
-                world.check();
-            }
-            // Left alone, it serves everyone in a bounded number of steps.
-            let owed: u32 = world.known.values().map(|k| k.prompt + k.generate).sum();
-            for _ in 0..=owed {
-                world.step(8);
-                world.check();
-            }
-            prop_assert!(world.scheduler.is_idle());
-            prop_assert_eq!(world.scheduler.kv_reserved(), 0);
-        }
-    }
-}
+mod tests;

@@ -28,7 +28,10 @@ async fn a_chat_answer_is_whole_and_counts_its_tokens() {
     assert_eq!(choice["message"], json!({"role": "assistant", "content": "Hi there"}));
     assert_eq!(choice["finish_reason"], "stop");
     // Eight bytes and the token that ends the answer.
-    assert_eq!(body["usage"], json!({"prompt_tokens": 5, "completion_tokens": 9, "total_tokens": 14}));
+    assert_eq!(
+        body["usage"],
+        json!({"prompt_tokens": 5, "completion_tokens": 9, "total_tokens": 14, "prompt_tokens_details": {"cached_tokens": 0}})
+    );
 }
 
 #[tokio::test]
@@ -86,7 +89,10 @@ async fn a_stream_says_the_same_and_ends_with_usage() {
     assert_eq!(finish["choices"][0]["finish_reason"], "stop");
     let usage: Value = serde_json::from_str(usage).unwrap();
     assert_eq!(usage["choices"], json!([]));
-    assert_eq!(usage["usage"], json!({"prompt_tokens": 5, "completion_tokens": 14, "total_tokens": 19}));
+    assert_eq!(
+        usage["usage"],
+        json!({"prompt_tokens": 5, "completion_tokens": 14, "total_tokens": 19, "prompt_tokens_details": {"cached_tokens": 0}})
+    );
     assert_eq!(done, "[DONE]");
     // Not asked for, not sent.
     let lines = server.stream(TEXT, json!({"model": "test", "prompt": "p", "stream": true})).await;

@@ -5,6 +5,7 @@ mod support;
 
 use proptest::prelude::*;
 use quartermaster_inference_pod::gguf::{Gguf, GgufError, Shape};
+use quartermaster_inference_pod::kv::Sharing;
 use quartermaster_inference_pod::memory::{Estimate, Load};
 use std::path::Path;
 use support::gguf::{Options, bytes};
@@ -31,7 +32,7 @@ fn a_whole_file_gives_its_shape_and_its_need() {
     assert_eq!((shape.architecture.as_str(), shape.layers, shape.vocabulary, shape.context), ("llama", 2, 273, 512));
     // 2 layers x 2 KV heads x (16 + 16).
     assert_eq!(shape.kv_elements_per_token, 128);
-    let load = Load { context: 100, slots: 3, flash_attention: false };
+    let load = Load::new(100, 3, false, Sharing::Cells);
     let estimate = Estimate::of(&gguf, &shape, load);
     assert_eq!(estimate.kv_bytes, 128 * 2 * 256 * 3, "the context is padded to 256");
     assert!(estimate.weights_bytes < gguf.file_bytes && estimate.weights_bytes > gguf.file_bytes * 9 / 10);
@@ -77,7 +78,7 @@ proptest! {
         if let Ok(gguf) = open(&file)
             && let Ok(shape) = Shape::of(&gguf)
         {
-            let load = Load { context: u32::MAX, slots: u32::MAX, flash_attention: false };
+            let load = Load::new(u32::MAX, u32::MAX, false, Sharing::Cells);
             prop_assert!(Estimate::of(&gguf, &shape, load).total_bytes >= gguf.tensor_bytes());
         }
     }

@@ -2,6 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Header of a request to an inference pod: whose it is, for fairness between tenants (llm-d's name).
+pub const TENANT_HEADER: &str = "x-gateway-inference-fairness-id";
+/// Header of a request to an inference pod: 0 to 1000, higher is served first.
+pub const PRIORITY_HEADER: &str = "x-quartermaster-priority";
+/// Priority of a request without [`PRIORITY_HEADER`].
+pub const PRIORITY_DEFAULT: u16 = 500;
+
 /// What one inference pod serves: the file `serve.json` in its ConfigMap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

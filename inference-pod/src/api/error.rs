@@ -1,6 +1,6 @@
 //! Errors in OpenAI's shape.
 
-use crate::limits::RETRY_AFTER_SECONDS;
+use crate::limits::{QUEUE_WAIT_MAX, RETRY_AFTER_SECONDS};
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -46,6 +46,13 @@ impl ApiError {
     pub fn busy(running: usize) -> Self {
         let message = format!("all {running} places of this replica are taken; try again");
         Self::new(StatusCode::TOO_MANY_REQUESTS, "engine_queue_full", message)
+    }
+
+    /// No place became free in time.
+    #[must_use]
+    pub fn waited_too_long() -> Self {
+        let message = format!("no place became free within {} s; try again", QUEUE_WAIT_MAX.as_secs());
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "engine_queue_timeout", message)
     }
 
     /// Loading, draining or failed.

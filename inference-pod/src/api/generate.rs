@@ -4,6 +4,7 @@ use super::error::ApiError;
 use super::request::Common;
 use super::state::{App, Loaded};
 use crate::driver::{Event, Job, Message};
+use crate::limits::QUEUE_WAIT_MAX;
 use crate::metrics::Outcome;
 use crate::sampler::Token;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ pub struct Generation {
     pub prompt_tokens: u32,
     /// Tokens generated so far, the one that ends the answer included.
     pub completion_tokens: u32,
+    /// Tokens of the prompt that the cache held.
+    pub cached_tokens: u32,
 }
 
 /// What a generation says next.
@@ -35,17 +38,20 @@ impl Generation {
     /// # Errors
     /// Where the engine gave the request up.
     pub async fn next(&mut self) -> Result<Piece, ApiError> {
-        match self.events.recv().await {
-            Some(Event::Token { text }) => {
-                self.completion_tokens = self.completion_tokens.saturating_add(1);
-                Ok(Piece { text, outcome: None })
-            }
-            Some(Event::Done { text, outcome }) => {
-                self.completion_tokens = self.completion_tokens.saturating_add(1);
-                Ok(Piece { text, outcome: Some(outcome) })
-            }
-            Some(Event::Failed(why)) => Err(ApiError::engine(&why)),
-            None => Err(ApiError::engine("it stopped before the request was done")),
+        loop {
+            let (text, outcome) = match self.events.recv().await {
+                Some(Event::Begun { cached }) => {
+                    self.cached_tokens = cached;
+                    continue;
+                }
+                Some(Event::Token { text, .. }) => (text, None),
+                Some(Event::Done { text, outcome, .. }) => (text, Some(outcome)),
+                Some(Event::Expired) => return Err(ApiError::waited_too_long()),
+                Some(Event::Failed(why)) => return Err(ApiError::engine(&why)),
+                None => return Err(ApiError::engine("it stopped before the request was done")),
+            };
+            self.completion_tokens = self.completion_tokens.saturating_add(1);
+            return Ok(Piece { text, outcome });
         }
     }
 
@@ -56,6 +62,7 @@ impl Generation {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens.saturating_add(self.completion_tokens),
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
         })
     }
 }
@@ -77,7 +84,8 @@ pub struct Prompt<'a> {
 /// 400 where it can't fit the context, 429 where no place is free, 503 where there is no engine.
 pub async fn start(app: &Arc<App>, prompt: Prompt<'_>, common: &Common) -> Result<Generation, ApiError> {
     let arrived = Instant::now();
-    let loaded = app.loaded()?;
+    let loaded = app.loaded().await?;
+    let loaded = loaded.as_ref();
     let context = app.config.context_tokens;
     fits_at_all(loaded, prompt, context)?;
     let permit = Arc::clone(&app.places).try_acquire_owned().map_err(|_| ApiError::busy(app.places_max()))?;
@@ -88,15 +96,18 @@ pub async fn start(app: &Arc<App>, prompt: Prompt<'_>, common: &Common) -> Resul
     let job = Job {
         prompt: tokens,
         max_tokens,
-        sampling: common.sampling,
+        sampling: common.sampling.clone(),
+        constraint: None,
         stops: common.stops.clone(),
         ignore_end: common.ignore_end,
         events: sender,
         permit: Some(permit),
         arrived,
+        flow: common.flow.clone(),
+        deadline: arrived.checked_add(QUEUE_WAIT_MAX),
     };
     loaded.inbox.send(Message::Run(Box::new(job))).map_err(|_| ApiError::unavailable("the engine has stopped"))?;
-    Ok(Generation { events, prompt_tokens, completion_tokens: 0 })
+    Ok(Generation { events, prompt_tokens, completion_tokens: 0, cached_tokens: 0 })
 }
 
 /// Refuses a text that has too many tokens however it is cut, before anybody cuts it.

@@ -1,5 +1,6 @@
 //! The HTTP API: OpenAI's endpoints, probes, metrics and the tokenizer.
 
+pub mod admin;
 mod answer;
 pub mod error;
 pub mod fields;
@@ -8,13 +9,14 @@ pub mod request;
 pub mod state;
 
 use crate::limits::{BODY_BYTES_MAX, BODY_DRAIN_BYTES_MAX, BODY_TIMEOUT, COMPLETION_TOKENS_DEFAULT};
+use admin::Admin;
 use answer::{Head, Kind};
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use error::ApiError;
 use fields::Fields;
 use futures::StreamExt;
@@ -26,13 +28,16 @@ use state::{App, Phase};
 use std::sync::Arc;
 
 /// All routes.
-pub fn router(app: Arc<App>) -> Router {
+pub fn router(app: Arc<App>, admin: Option<Admin>) -> Router {
+    let admin = admin.map(Arc::new);
     Router::new()
         .route("/v1/chat/completions", post(chat_completions))
         .route("/v1/completions", post(completions))
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
         .route("/tokenizer", get(tokenizer))
+        .route("/admin/variant", get(admin::serving).post(admin::swap))
+        .layer(Extension(admin))
         .route("/metrics", get(metrics))
         .route("/health", get(ready))
         .route("/readyz", get(ready))
@@ -43,12 +48,13 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 async fn chat_completions(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let headers = request.headers().clone();
     let map = read(request).await?;
     let fields = Fields::new(&map);
     known_model(&app, fields)?;
     let messages = chat::messages(map.get("messages")).map_err(|error| ApiError::field(error.field, error.problem))?;
-    let common = Common::read(fields, fresh_seed())?;
-    let text = match app.loaded()?.template.as_ref() {
+    let common = Common::read(fields, &headers, fresh_seed())?;
+    let text = match app.loaded().await?.template.as_ref() {
         Ok(template) => template.render(&messages, jiff::Timestamp::now()),
         Err(error) => return Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "no_chat_template", error.to_string())),
     };
@@ -59,6 +65,7 @@ async fn chat_completions(State(app): State<Arc<App>>, request: Request) -> Resu
 }
 
 async fn completions(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let headers = request.headers().clone();
     let map = read(request).await?;
     let fields = Fields::new(&map);
     known_model(&app, fields)?;
@@ -66,7 +73,7 @@ async fn completions(State(app): State<Arc<App>>, request: Request) -> Result<Re
     if fields.flag("echo")? {
         return Err(ApiError::field("echo", "is not supported; leave it out"));
     }
-    let common = Common::read(fields, fresh_seed())?;
+    let common = Common::read(fields, &headers, fresh_seed())?;
     let prompt = Prompt { text, field: "prompt", default_max_tokens: Some(COMPLETION_TOKENS_DEFAULT) };
     let generation = generate::start(&app, prompt, &common).await?;
     answer::send(Head::new(Kind::Text, &app.config.model), generation, &common).await
@@ -90,7 +97,7 @@ fn unknown_model(app: &App, name: &str) -> ApiError {
 }
 
 /// Reads the body within its limits.
-async fn read(request: Request) -> Result<Map<String, Value>, ApiError> {
+pub(crate) async fn read(request: Request) -> Result<Map<String, Value>, ApiError> {
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let mut chunks = request.into_body().into_data_stream();
     let mut body = Vec::new();
@@ -143,7 +150,7 @@ async fn model(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<
 }
 
 async fn tokenizer(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    match &app.loaded()?.bundle {
+    match &app.loaded().await?.bundle {
         Ok(bundle) => {
             Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(bundle.to_string())).into_response())
         }

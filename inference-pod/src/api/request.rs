@@ -2,8 +2,11 @@
 
 use super::error::ApiError;
 use super::fields::Fields;
-use crate::limits::{STOP_BYTES_MAX, STOPS_MAX};
+use crate::limits::{STOP_BYTES_MAX, STOPS_MAX, TENANT_BYTES_MAX};
 use crate::sampler::Sampling;
+use crate::scheduler::{Flow, PRIORITY_MAX};
+use axum::http::{HeaderMap, HeaderValue};
+use quartermaster_core::wire::serve::{PRIORITY_DEFAULT, PRIORITY_HEADER, TENANT_HEADER};
 use serde_json::Value;
 
 /// The fields that chat and plain completions share, checked.
@@ -23,6 +26,8 @@ pub struct Common {
     pub continuous_usage: bool,
     /// Goes on after the model's own end (as in vLLM).
     pub ignore_end: bool,
+    /// Whose, and how important.
+    pub flow: Flow,
 }
 
 impl Common {
@@ -30,7 +35,7 @@ impl Common {
     ///
     /// # Errors
     /// Names the first field that is wrong.
-    pub fn read(fields: Fields<'_>, seed: u64) -> Result<Self, ApiError> {
+    pub fn read(fields: Fields<'_>, headers: &HeaderMap, seed: u64) -> Result<Self, ApiError> {
         for name in ["n", "best_of"] {
             if fields.count(name, 1)?.is_some_and(|count| count != 1) {
                 return Err(ApiError::field(name, "only 1 is supported"));
@@ -39,11 +44,11 @@ impl Common {
         let limit = |name: &'static str| Ok(fields.count(name, 1)?.map(|count| (count, name)));
         let newer = limit("max_completion_tokens")?;
         let max_tokens = newer.or(limit("max_tokens")?);
-        let sampling = Sampling {
-            temperature: fields.number("temperature", 0.0, 2.0)?.unwrap_or(1.0),
-            top_p: fields.number("top_p", 0.0, 1.0)?.unwrap_or(1.0),
-            seed: fields.integer("seed")?.map_or(seed, i64::cast_unsigned),
-        };
+        let sampling = Sampling::plain(
+            fields.number("temperature", 0.0, 2.0)?.unwrap_or(1.0),
+            fields.number("top_p", 0.0, 1.0)?.unwrap_or(1.0),
+            fields.integer("seed")?.map_or(seed, i64::cast_unsigned),
+        );
         let options = fields.object("stream_options", "stream_options.")?;
         let option = |name: &str| options.map_or(Ok(false), |options| options.flag(name));
         Ok(Self {
@@ -54,8 +59,25 @@ impl Common {
             include_usage: option("include_usage")?,
             continuous_usage: option("continuous_usage_stats")?,
             ignore_end: fields.flag("ignore_eos")?,
+            flow: flow(headers)?,
         })
     }
+}
+
+/// Whose request it is, as the gateway says it; a request without is nobody's, of middle priority.
+fn flow(headers: &HeaderMap) -> Result<Flow, ApiError> {
+    let text = |name: &str| match headers.get(name).map(HeaderValue::to_str) {
+        Some(Ok(text)) if text.len() <= TENANT_BYTES_MAX => Ok(Some(text)),
+        Some(_) => Err(ApiError::field(name, format!("must be at most {TENANT_BYTES_MAX} printable characters"))),
+        None => Ok(None),
+    };
+    let tenant = text(TENANT_HEADER)?.unwrap_or_default().to_owned();
+    let wrong = || ApiError::field(PRIORITY_HEADER, format!("must be a whole number from 0 to {PRIORITY_MAX}"));
+    let priority = match text(PRIORITY_HEADER)? {
+        Some(text) => text.parse().ok().filter(|priority| *priority <= PRIORITY_MAX).ok_or_else(wrong)?,
+        None => PRIORITY_DEFAULT,
+    };
+    Ok(Flow { tenant, priority })
 }
 
 fn stops(fields: Fields<'_>) -> Result<Vec<String>, ApiError> {
@@ -104,7 +126,7 @@ mod tests {
 
     fn read(body: Value) -> Result<Common, ApiError> {
         let map = parse(body.to_string().as_bytes())?;
-        Common::read(Fields::new(&map), 9)
+        Common::read(Fields::new(&map), &HeaderMap::new(), 9)
     }
 
     fn param(body: Value) -> String {
@@ -114,7 +136,7 @@ mod tests {
     #[test]
     fn defaults_are_openais() {
         let common = read(json!({"unknown": {"a": 1}, "stop": null, "n": 1})).unwrap();
-        assert_eq!(common.sampling, Sampling { temperature: 1.0, top_p: 1.0, seed: 9 });
+        assert_eq!(common.sampling, Sampling::plain(1.0, 1.0, 9));
         assert_eq!((common.max_tokens, common.stream, common.stops.len()), (None, false, 0));
     }
 

@@ -3,15 +3,15 @@
 use super::error::ApiError;
 use crate::driver::Message;
 use crate::engine::Vocabulary;
-use crate::limits::{QUEUE_PER_SLOT, TOKENIZE_PARALLEL};
+use crate::limits::{QUEUE_PER_SLOT, SWAP_WAIT_MAX, TOKENIZE_PARALLEL};
 use crate::metrics::Metrics;
 use crate::tokenizer::TokenizerError;
 use quartermaster_core::chat::{ChatTemplate, TemplateError};
 use quartermaster_core::wire::serve::{ServeConfig, TokenizerBundle};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, OnceLock};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// Where the pod is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +27,10 @@ pub enum Phase {
     Failed,
 }
 
-/// What exists once the model is loaded.
-#[derive(Clone)]
+/// A variant that is loaded. Its engine ends when the last of these is gone and its last request is done.
 pub struct Loaded {
+    /// Its name.
+    pub variant: String,
     /// Text ↔ tokens.
     pub vocabulary: Arc<dyn Vocabulary>,
     /// For `GET /tokenizer`, as JSON text.
@@ -54,7 +55,8 @@ pub struct App {
     pub tokenizing: Semaphore,
     /// Start of the process, for `created` of the model.
     pub started: jiff::Timestamp,
-    loaded: OnceLock<Loaded>,
+    /// Served from; none while loading, and while one variant must go before the next has room.
+    loaded: watch::Sender<Option<Arc<Loaded>>>,
     phase: AtomicU8,
 }
 
@@ -67,7 +69,7 @@ impl App {
             places: Arc::new(Semaphore::new(slots.saturating_mul(QUEUE_PER_SLOT + 1))),
             tokenizing: Semaphore::new(TOKENIZE_PARALLEL),
             started: jiff::Timestamp::now(),
-            loaded: OnceLock::new(),
+            loaded: watch::Sender::new(None),
             phase: AtomicU8::new(0),
             config,
             metrics,
@@ -80,11 +82,17 @@ impl App {
         usize::try_from(self.config.slots).unwrap_or(1).saturating_mul(QUEUE_PER_SLOT + 1)
     }
 
-    /// The model is loaded and warm: from now on requests are served.
-    pub fn serve(&self, loaded: Loaded) {
-        if self.loaded.set(loaded).is_ok() && self.phase() == Phase::Loading {
+    /// A variant is loaded and warm: from now on new requests go to it.
+    pub fn serve(&self, loaded: Arc<Loaded>) {
+        self.loaded.send_replace(Some(loaded));
+        if self.phase() == Phase::Loading {
             self.enter(Phase::Ready);
         }
+    }
+
+    /// New requests wait until [`App::serve`] is called again. Gives what was served.
+    pub fn hold(&self) -> Option<Arc<Loaded>> {
+        self.loaded.send_replace(None)
     }
 
     /// Changes the phase.
@@ -112,18 +120,28 @@ impl App {
     /// The model. While draining too: a request that was routed here before its router knew is served, not lost.
     ///
     /// # Errors
-    /// 503 while loading or after a failure.
-    pub fn loaded(&self) -> Result<&Loaded, ApiError> {
-        match (self.phase(), self.loaded.get()) {
-            (Phase::Ready | Phase::Draining, Some(loaded)) => Ok(loaded),
-            (Phase::Failed, _) => Err(ApiError::unavailable("the engine failed; the pod restarts")),
-            _ => Err(ApiError::unavailable("the model is still loading")),
+    /// 503 while loading or after a failure, or where a swap takes too long.
+    pub async fn loaded(&self) -> Result<Arc<Loaded>, ApiError> {
+        match self.phase() {
+            Phase::Ready | Phase::Draining => {}
+            Phase::Failed => return Err(ApiError::unavailable("the engine failed; the pod restarts")),
+            Phase::Loading => return Err(ApiError::unavailable("the model is still loading")),
         }
+        let mut changes = self.loaded.subscribe();
+        let loaded = tokio::time::timeout(SWAP_WAIT_MAX, changes.wait_for(Option::is_some)).await;
+        let loaded = loaded.ok().and_then(Result::ok).and_then(|loaded| loaded.clone());
+        loaded.ok_or_else(|| ApiError::unavailable("the swap to another variant takes too long"))
     }
 
-    /// The driver's inbox, where there is a driver.
+    /// What is served right now.
     #[must_use]
-    pub fn inbox(&self) -> Option<&Sender<Message>> {
-        self.loaded.get().map(|loaded| &loaded.inbox)
+    pub fn current(&self) -> Option<Arc<Loaded>> {
+        self.loaded.borrow().clone()
+    }
+
+    /// Requests that run or wait.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.places_max().saturating_sub(self.places.available_permits())
     }
 }

@@ -1,9 +1,9 @@
 //! llama.cpp through `llama-cpp-2`.
 
 use super::{Engine, EngineError, Row, Vocabulary};
+use crate::kv::{KvOp, Sequence, Sharing};
 use crate::memory::Load;
 use crate::sampler::Token;
-use crate::scheduler::Slot;
 use crate::tokenizer::Specials;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::LlamaContextParams;
@@ -55,6 +55,17 @@ impl LlamaWeights {
         Ok(Self { model: Arc::new(model), longest_token_bytes })
     }
 
+    /// Reads the vocabulary alone, which is where llama.cpp aborts on what it does not expect.
+    ///
+    /// # Errors
+    /// Where llama.cpp refuses it.
+    pub fn check(path: &Path) -> Result<(), EngineError> {
+        let params = LlamaModelParams::default().with_vocab_only(true);
+        LlamaModel::load_from_file(backend()?, path, &params)
+            .map(drop)
+            .map_err(|error| EngineError { attempt: "reading the model file", cause: error.to_string() })
+    }
+
     /// Size of the vocabulary.
     #[must_use]
     pub fn vocabulary_tokens(&self) -> usize {
@@ -67,15 +78,15 @@ impl LlamaWeights {
     /// Where llama.cpp can't allocate what `load` needs.
     pub fn engine(&self, load: Load, threads: usize) -> Result<LlamaEngine<'_>, EngineError> {
         let failed = |cause: String| EngineError { attempt: "creating the engine's context", cause };
-        let tokens = load.padded_context().saturating_mul(u64::from(load.slots));
+        let tokens = load.cells();
         let context = u32::try_from(tokens).ok().and_then(NonZeroU32::new);
         let context = context.ok_or_else(|| failed(format!("{tokens} tokens of context")))?;
         let threads = i32::try_from(threads).map_err(|error| failed(error.to_string()))?;
         let flash = if load.flash_attention { FLASH_ATTENTION_ON } else { FLASH_ATTENTION_OFF };
         let params = LlamaContextParams::default()
             .with_n_ctx(Some(context))
-            .with_n_seq_max(load.slots)
-            .with_kv_unified(false)
+            .with_n_seq_max(load.sequences)
+            .with_kv_unified(load.sharing == Sharing::Cells)
             .with_n_batch(load.batch())
             .with_n_ubatch(load.batch())
             .with_n_threads(threads)
@@ -84,7 +95,7 @@ impl LlamaWeights {
             .with_no_perf(true);
         let context = self.model.new_context(backend()?, params).map_err(|error| failed(error.to_string()))?;
         let rows = usize::try_from(load.batch()).map_err(|error| failed(error.to_string()))?;
-        Ok(LlamaEngine { context, batch: LlamaBatch::new(rows, 1) })
+        Ok(LlamaEngine { context, batch: LlamaBatch::new(rows, 1), sharing: load.sharing })
     }
 }
 
@@ -126,6 +137,15 @@ impl Vocabulary for LlamaWeights {
 pub struct LlamaEngine<'model> {
     context: LlamaContext<'model>,
     batch: LlamaBatch<'static>,
+    sharing: Sharing,
+}
+
+fn sequence_id(sequence: Sequence) -> Result<i32, EngineError> {
+    i32::try_from(sequence).map_err(|error| EngineError { attempt: "naming a sequence", cause: error.to_string() })
+}
+
+fn position(tokens: usize) -> Result<u32, EngineError> {
+    u32::try_from(tokens).map_err(|error| EngineError { attempt: "counting tokens", cause: error.to_string() })
 }
 
 impl Engine for LlamaEngine<'_> {
@@ -134,7 +154,7 @@ impl Engine for LlamaEngine<'_> {
         self.batch.clear();
         for row in rows {
             let position = i32::try_from(row.position).map_err(|error| failed(error.to_string()))?;
-            let sequence = i32::try_from(row.slot).map_err(|error| failed(error.to_string()))?;
+            let sequence = sequence_id(row.sequence)?;
             self.batch
                 .add(LlamaToken(row.token), position, &[sequence], row.logits)
                 .map_err(|error| failed(error.to_string()))?;
@@ -147,12 +167,38 @@ impl Engine for LlamaEngine<'_> {
         Ok(())
     }
 
-    fn clear(&mut self, slot: Slot) -> Result<(), EngineError> {
-        let removed = self.context.clear_kv_cache_seq(Some(slot), None, None);
-        match removed {
+    fn apply(&mut self, op: KvOp) -> Result<(), EngineError> {
+        match op {
+            KvOp::Copy { from, to, tokens } => self.copy(from, to, tokens),
+            KvOp::Keep { sequence, tokens } => self.keep(sequence, tokens),
+        }
+    }
+}
+
+impl LlamaEngine<'_> {
+    fn copy(&mut self, from: Sequence, to: Sequence, tokens: usize) -> Result<(), EngineError> {
+        // Between sequences that have cells of their own, llama.cpp copies all or nothing.
+        let end = match self.sharing {
+            Sharing::Cells => Some(position(tokens)?),
+            Sharing::Copies => None,
+        };
+        let begin = end.map(|_| 0);
+        self.context
+            .copy_kv_cache_seq(sequence_id(from)?, sequence_id(to)?, begin, end)
+            .map_err(|error| EngineError { attempt: "copying a sequence", cause: error.to_string() })?;
+        match self.sharing {
+            Sharing::Cells => Ok(()),
+            Sharing::Copies => self.keep(to, tokens),
+        }
+    }
+
+    fn keep(&mut self, sequence: Sequence, tokens: usize) -> Result<(), EngineError> {
+        let failed = |cause: String| EngineError { attempt: "cutting a sequence", cause };
+        let id = u32::try_from(sequence).map_err(|error| failed(error.to_string()))?;
+        match self.context.clear_kv_cache_seq(Some(id), Some(position(tokens)?), None) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(EngineError { attempt: "clearing a sequence", cause: format!("slot {slot} is refused") }),
-            Err(error) => Err(EngineError { attempt: "clearing a sequence", cause: error.to_string() }),
+            Ok(false) => Err(failed(format!("sequence {sequence} can't be cut to {tokens} tokens"))),
+            Err(error) => Err(failed(error.to_string())),
         }
     }
 }

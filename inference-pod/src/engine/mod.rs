@@ -3,17 +3,18 @@
 //! The driver owns the engine on one thread; nothing else touches it. The vocabulary is shared and read only.
 
 pub mod llama;
+pub mod thread;
 pub mod warm_up;
 
+use crate::kv::{KvOp, Sequence};
 use crate::sampler::Token;
-use crate::scheduler::Slot;
 use crate::tokenizer::Specials;
 
 /// One token of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
     /// Its sequence.
-    pub slot: Slot,
+    pub sequence: Sequence,
     /// The token.
     pub token: Token,
     /// Its place in the sequence.
@@ -40,11 +41,11 @@ pub trait Engine {
     /// Where the pass failed: the sequences in it are then of no use.
     fn step(&mut self, rows: &[Row], read: &mut dyn FnMut(usize, &[f32])) -> Result<(), EngineError>;
 
-    /// Forgets a sequence, so that its slot begins anew.
+    /// Follows the scheduler's account of the KV cache.
     ///
     /// # Errors
     /// Where the engine refuses.
-    fn clear(&mut self, slot: Slot) -> Result<(), EngineError>;
+    fn apply(&mut self, op: KvOp) -> Result<(), EngineError>;
 }
 
 /// Text ↔ tokens.

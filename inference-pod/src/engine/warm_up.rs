@@ -1,8 +1,8 @@
 //! One short measurement before serving: it proves that the engine computes, and says how fast at full slots.
 
 use super::{Engine, EngineError, Row};
+use crate::kv::{KvOp, Sequence};
 use crate::limits::{WARM_UP_MAX, WARM_UP_PROMPT_TOKENS, WARM_UP_STEPS_MAX};
-use crate::scheduler::Slot;
 use std::time::{Duration, Instant};
 
 /// What the warm-up saw.
@@ -14,14 +14,16 @@ pub struct WarmUp {
     pub steps: u32,
 }
 
-/// Decodes in every slot at once, then forgets it all. `token` is any token of the vocabulary; a sequence holds `context`.
+/// Decodes in the first `slots` sequences at once, then forgets it all. `token` is any token of the vocabulary; a sequence holds `context`.
 ///
 /// # Errors
 /// Where the engine fails, or its first logits are no numbers.
 pub fn run(engine: &mut dyn Engine, slots: u32, context: u32, token: i32) -> Result<WarmUp, EngineError> {
-    let prompts: Vec<Row> = (0..slots)
-        .flat_map(|slot| {
-            let row = move |position| Row { slot, token, position, logits: position + 1 == WARM_UP_PROMPT_TOKENS };
+    let sequences = 0..Sequence::try_from(slots).unwrap_or(1);
+    let prompts: Vec<Row> = sequences
+        .clone()
+        .flat_map(|sequence| {
+            let row = move |position| Row { sequence, token, position, logits: position + 1 == WARM_UP_PROMPT_TOKENS };
             (0..WARM_UP_PROMPT_TOKENS).map(row)
         })
         .collect();
@@ -34,12 +36,13 @@ pub fn run(engine: &mut dyn Engine, slots: u32, context: u32, token: i32) -> Res
     let mut steps = 0;
     while steps == 0 || (steps < steps_max && begin.elapsed() < WARM_UP_MAX) {
         let position = WARM_UP_PROMPT_TOKENS + steps;
-        let rows: Vec<Row> = (0..slots).map(|slot| Row { slot, token, position, logits: true }).collect();
+        let rows = sequences.clone().map(|sequence| Row { sequence, token, position, logits: true });
+        let rows: Vec<Row> = rows.collect();
         checked_step(engine, &rows)?;
         steps += 1;
     }
     let seconds = begin.elapsed().max(Duration::from_nanos(1)).as_secs_f64();
-    (0..slots).try_for_each(|slot: Slot| engine.clear(slot))?;
+    sequences.into_iter().try_for_each(|sequence| engine.apply(KvOp::Keep { sequence, tokens: 0 }))?;
     Ok(WarmUp { decode_tokens_per_second: f64::from(slots) * f64::from(steps) / seconds, steps })
 }
 

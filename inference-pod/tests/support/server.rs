@@ -6,9 +6,10 @@ use quartermaster_inference_pod::api::router;
 use quartermaster_inference_pod::api::state::{App, Loaded};
 use quartermaster_inference_pod::driver::{Driver, Message};
 use quartermaster_inference_pod::engine::{Engine, EngineError, Row, Vocabulary};
+use quartermaster_inference_pod::kv::{KvOp, Sequence};
 use quartermaster_inference_pod::metrics::Metrics;
 use quartermaster_inference_pod::sampler::Token;
-use quartermaster_inference_pod::scheduler::Capacity;
+use quartermaster_inference_pod::scheduler::{Capacity, KvCapacity, Sharing};
 use quartermaster_inference_pod::tokenizer::{Specials, TokenizerError};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -53,8 +54,8 @@ pub struct Seen {
 /// Answers each prompt with the script, then ends. It checks the driver: positions must follow on, slots must be cleared.
 pub struct Script {
     answer: Vec<u8>,
-    /// Per slot: rows so far, and the place in the answer once the prompt is whole.
-    slots: BTreeMap<u32, (u32, Option<usize>)>,
+    /// Per sequence: the rows it holds, and the place in the answer once the prompt is whole.
+    slots: BTreeMap<Sequence, (u32, Option<usize>)>,
     seen: Arc<Seen>,
 }
 
@@ -67,8 +68,8 @@ impl Engine for Script {
         self.seen.steps.fetch_add(1, Ordering::SeqCst);
         self.seen.rows_max.fetch_max(u64::try_from(rows.len()).unwrap(), Ordering::SeqCst);
         for (index, row) in rows.iter().enumerate() {
-            let state = self.slots.entry(row.slot).or_default();
-            assert_eq!(row.position, state.0, "positions must follow on in slot {}", row.slot);
+            let state = self.slots.entry(row.sequence).or_default();
+            assert_eq!(row.position, state.0, "positions must follow on in sequence {}", row.sequence);
             state.0 += 1;
             if row.logits {
                 let at = state.1.map_or(0, |at| at + 1);
@@ -84,8 +85,16 @@ impl Engine for Script {
         Ok(())
     }
 
-    fn clear(&mut self, slot: u32) -> Result<(), EngineError> {
-        self.slots.remove(&slot);
+    fn apply(&mut self, op: KvOp) -> Result<(), EngineError> {
+        match op {
+            KvOp::Keep { sequence, tokens } => {
+                let state = self.slots.entry(sequence).or_default();
+                *state = (state.0.min(u32::try_from(tokens).unwrap()), None);
+            }
+            KvOp::Copy { to, tokens, .. } => {
+                self.slots.insert(to, (u32::try_from(tokens).unwrap(), None));
+            }
+        }
         Ok(())
     }
 }
@@ -132,7 +141,7 @@ impl Server {
         let app = Arc::new(App::new(config(slots, context), Arc::new(Metrics::new("test"))));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let routes = router(Arc::clone(&app));
+        let routes = router(Arc::clone(&app), None);
         tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
         Self { url, app, seen: Arc::default(), http: reqwest::Client::new() }
     }
@@ -143,22 +152,24 @@ impl Server {
         let engine =
             Script { answer: answer.as_bytes().to_vec(), slots: BTreeMap::new(), seen: Arc::clone(&server.seen) };
         let (inbox, messages) = std::sync::mpsc::channel();
+        let size = |n: u32| usize::try_from(n).unwrap();
         let capacity = Capacity {
-            slots,
-            context,
-            kv_tokens: u64::from(slots * context),
+            places: size(slots),
+            context: size(context),
+            kv: KvCapacity { sequences: size(slots), cells: size(slots * context), sharing: Sharing::Cells },
             queue: usize::try_from(slots).unwrap() * 16,
         };
         let metrics = Arc::clone(&server.app.metrics);
         std::thread::spawn(move || Driver::new(engine, Arc::new(Bytes), metrics, capacity).run(&messages));
         let template = ChatTemplate::new("{% for m in messages %}{{ m.content }}{% endfor %}", None, None);
-        server.app.serve(Loaded {
+        server.app.serve(Arc::new(Loaded {
+            variant: "v".into(),
             vocabulary: Arc::new(Bytes),
             bundle: Err(TokenizerError::Unsupported("bytes".into())),
             template: Arc::new(template),
             rules: Arc::new(rules()),
             inbox,
-        });
+        }));
         server
     }
 
@@ -167,7 +178,7 @@ impl Server {
     }
 
     pub fn stop(&self) {
-        self.app.inbox().unwrap().send(Message::Stop).unwrap();
+        self.app.current().unwrap().inbox.send(Message::Stop).unwrap();
     }
 
     pub async fn post(&self, path: &str, body: Value) -> (u16, Value) {

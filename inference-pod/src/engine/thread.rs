@@ -1,0 +1,193 @@
+//! An engine's thread, from its model file to its end: load, warm up, serve.
+
+use super::llama::{LlamaEngine, LlamaWeights};
+use super::{EngineError, Vocabulary, warm_up};
+use crate::api::state::Loaded;
+use crate::driver::{Driver, Message};
+use crate::exit::{Failure, Reason, TerminationLog};
+use crate::limits::QUEUE_PER_SLOT;
+use crate::memory::Load;
+use crate::metrics::{LoadPhase, Metrics};
+use crate::prepare::Prepared;
+use crate::profile::{self, Profile, Store, Way};
+use crate::scheduler::Capacity;
+use crate::tokenizer::{self, Specials};
+use quartermaster_core::chat::{ChatTemplate, TemplateError};
+use quartermaster_core::wire::serve::TokenizerBundle;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+/// What every engine of this process shares.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// For `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// Last words.
+    pub log: TerminationLog,
+    /// Threads of an engine.
+    pub threads: usize,
+    /// Ways to hold the cache that may be taken.
+    pub ways: Arc<[Way]>,
+    /// Measurements of earlier starts.
+    pub profiles: Store,
+}
+
+/// An engine that has begun to load.
+pub struct Starting {
+    /// Once it is warm, or why it never will be.
+    pub ready: oneshot::Receiver<Result<Arc<Loaded>, Failure>>,
+    /// Once it has ended and its memory is free.
+    pub ended: oneshot::Receiver<Result<(), Failure>>,
+}
+
+/// Starts the thread. It ends when the last sender of its inbox is gone and its last request is done.
+///
+/// # Errors
+/// Where the system gives no thread.
+pub fn start(prepared: Prepared, shared: Shared) -> Result<Starting, Failure> {
+    let (say_ready, ready) = oneshot::channel();
+    let (say_ended, ended) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
+        let result = run(prepared, &shared, say_ready);
+        // Who asked may have gone.
+        drop(say_ended.send(result));
+    });
+    thread.map_err(|error| Failure::new(Reason::SystemFailed, format!("starting the engine's thread: {error}")))?;
+    Ok(Starting { ready, ended })
+}
+
+type SayReady = oneshot::Sender<Result<Arc<Loaded>, Failure>>;
+
+fn run(prepared: Prepared, shared: &Shared, say_ready: SayReady) -> Result<(), Failure> {
+    let weights = match load(&prepared, shared) {
+        Ok(weights) => weights,
+        Err(failure) => {
+            drop(say_ready.send(Err(failure.clone())));
+            return Err(failure);
+        }
+    };
+    let failed = |error: EngineError| Failure::new(Reason::EngineFailed, error.to_string());
+    let variant = prepared.variant.clone();
+    let vocabulary: Arc<dyn Vocabulary> = Arc::new(weights.clone());
+    let (inbox, messages) = channel();
+    let mut driver = match warm(&weights, &prepared, shared) {
+        Ok((engine, load)) => Driver::new(engine, Arc::clone(&vocabulary), Arc::clone(&shared.metrics), capacity(load)),
+        Err(error) => {
+            drop(say_ready.send(Err(failed(error.clone()))));
+            return Err(failed(error));
+        }
+    };
+    shared.log.clear();
+    drop(say_ready.send(Ok(Arc::new(loaded(&prepared, vocabulary, inbox)))));
+    // The vocabulary as text is some megabytes, and of no more use.
+    drop(prepared);
+    let result = serve(&mut driver, &messages).map_err(failed);
+    tracing::info!(variant, "the engine has ended");
+    result
+}
+
+fn serve<E: super::Engine>(driver: &mut Driver<E>, messages: &Receiver<Message>) -> Result<(), EngineError> {
+    driver.run(messages)
+}
+
+fn load(prepared: &Prepared, shared: &Shared) -> Result<LlamaWeights, Failure> {
+    let path = &prepared.gguf.path;
+    let corrupt =
+        |problem: String| Failure::new(Reason::CorruptModel, format!("model file {}: {problem}", path.display()));
+    // Written ahead: where llama.cpp aborts the process on a broken file, this is all that anybody will read.
+    shared.log.write(&corrupt("the engine aborted while it loaded this file; its log says where".into()));
+    let begin = Instant::now();
+    let weights = LlamaWeights::load(path).map_err(|error| corrupt(error.to_string()));
+    shared.metrics.phase(LoadPhase::Load, begin.elapsed());
+    if weights.is_err() {
+        shared.log.clear();
+    }
+    weights
+}
+
+/// An engine as it is quickest here, which has computed something.
+fn warm<'w>(
+    weights: &'w LlamaWeights,
+    prepared: &Prepared,
+    shared: &Shared,
+) -> Result<(LlamaEngine<'w>, Load), EngineError> {
+    let begin = Instant::now();
+    let profile = known_or_measured(weights, prepared, shared)?;
+    let load = profile.choose(prepared.load);
+    let mut engine = weights.engine(load, shared.threads)?;
+    let token = weights.specials().eos.unwrap_or_default();
+    warm_up::run(&mut engine, load.slots, load.context, token)?;
+    shared.metrics.phase(LoadPhase::WarmUp, begin.elapsed());
+    shared.metrics.profile(&profile, load);
+    let (variant, threads) = (&prepared.variant, shared.threads);
+    tracing::info!(variant, threads, slots = load.slots, seconds = begin.elapsed().as_secs_f64(), ?profile, "warm");
+    Ok((engine, load))
+}
+
+fn known_or_measured(weights: &LlamaWeights, prepared: &Prepared, shared: &Shared) -> Result<Profile, EngineError> {
+    let allowed = |profile: &Profile| shared.ways.contains(&profile.way());
+    let known = shared.profiles.get(&prepared.gguf, prepared.load, shared.threads).filter(allowed);
+    if let Some(profile) = known {
+        return Ok(profile);
+    }
+    let profile = profile::measure(weights, prepared.load, shared.threads, &shared.ways)?;
+    shared.profiles.put(&prepared.gguf, prepared.load, shared.threads, profile);
+    Ok(profile)
+}
+
+fn capacity(load: Load) -> Capacity {
+    let places = usize::try_from(load.slots).unwrap_or(1);
+    Capacity {
+        places,
+        context: usize::try_from(load.context).unwrap_or(usize::MAX),
+        queue: places.saturating_mul(QUEUE_PER_SLOT),
+        kv: load.kv(),
+    }
+}
+
+fn loaded(prepared: &Prepared, vocabulary: Arc<dyn Vocabulary>, inbox: std::sync::mpsc::Sender<Message>) -> Loaded {
+    let specials = vocabulary.specials();
+    let bundle = tokenizer::bundle(&prepared.gguf, &specials, prepared.load.context);
+    if let Err(error) = &bundle {
+        tracing::warn!(%error, "GET /tokenizer will answer 501");
+    }
+    let rules = bundle.as_ref().map_or_else(|_| rules(prepared, &specials), |bundle| slim(bundle.clone()));
+    let template = match &rules.chat_template {
+        Some(source) => ChatTemplate::new(source, rules.bos_token.as_deref(), rules.eos_token.as_deref()),
+        None => Err(TemplateError::Syntax("the model file has no chat template; use /v1/completions".into())),
+    };
+    Loaded {
+        variant: prepared.variant.clone(),
+        vocabulary,
+        bundle: bundle.map(|bundle| serde_json::json!(bundle).to_string().into()),
+        template: Arc::new(template),
+        rules: Arc::new(rules),
+        inbox,
+    }
+}
+
+/// The rules without the vocabulary: llama.cpp holds that already.
+fn slim(bundle: TokenizerBundle) -> TokenizerBundle {
+    TokenizerBundle { tokenizer_json: String::new(), ..bundle }
+}
+
+/// The rules of a model whose tokenizer can't be given away.
+fn rules(prepared: &Prepared, specials: &Specials) -> TokenizerBundle {
+    let tokens = prepared.gguf.list("tokenizer.ggml.tokens").unwrap_or_default();
+    let text = |id: Option<i32>| match tokens.get(usize::try_from(id?).ok()?)? {
+        crate::gguf::Value::Text(text) => Some(text.clone()),
+        _ => None,
+    };
+    TokenizerBundle {
+        hash: String::new(),
+        tokenizer_json: String::new(),
+        chat_template: prepared.gguf.text("tokenizer.chat_template").map(str::to_owned),
+        bos_token: text(specials.bos),
+        eos_token: text(specials.eos),
+        add_bos: specials.add_bos,
+        add_eos: specials.add_eos,
+        context_tokens: prepared.load.context,
+    }
+}
