@@ -143,7 +143,7 @@ fn capacity(load: Load) -> Capacity {
         places,
         context: usize::try_from(load.context).unwrap_or(usize::MAX),
         queue: places.saturating_mul(QUEUE_PER_SLOT),
-        kv: load.kv(),
+        kv: load.capacity(),
     }
 }
 
