@@ -223,7 +223,12 @@ impl Swapper {
 
     async fn load(&self, prepared: Prepared) -> Result<(Serving, Arc<Loaded>), Failure> {
         let (variant, estimate) = (prepared.variant.clone(), prepared.estimate);
-        let Starting { ready, ended } = thread::start(prepared, self.shared.clone())?;
+        let mut shared = self.shared.clone();
+        // Requests are waiting or running: no time to try every way again.
+        if let Some(current) = self.app.current() {
+            shared.ways = Arc::from([current.way]);
+        }
+        let Starting { ready, ended } = thread::start(prepared, shared)?;
         let died = || Failure::new(Reason::EngineFailed, "the engine's thread died");
         let loaded = ready.await.map_err(|_| died())??;
         let (say_gone, gone) = oneshot::channel();

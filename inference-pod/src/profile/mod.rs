@@ -63,8 +63,8 @@ impl Profile {
 
 /// A way to hold the cache: with flash attention or not, and whether sequences share cells.
 pub type Way = (bool, Sharing);
-/// All that make sense; one cache for all without flash attention computes every sequence's tokens for every other.
-pub const WAYS: [Way; 3] = [(true, Sharing::Cells), (true, Sharing::Copies), (false, Sharing::Copies)];
+/// All that make sense, the one that is never bad on a CPU first; one cache for all without flash attention computes every sequence's tokens for every other.
+pub const WAYS: [Way; 3] = [(true, Sharing::Copies), (true, Sharing::Cells), (false, Sharing::Copies)];
 
 /// Measures each way to hold the cache and the costs of the best one, in about [`PROFILE_MAX`]: where the hardware is too
 /// slow to try all ways in that time, the first ones decide.
