@@ -9,7 +9,7 @@ use crate::cgroup::Limits;
 use crate::engine::thread::{self, Shared, Starting};
 use crate::exit::{Failure, Reason};
 use crate::limits::SWAP_DRAIN_MAX;
-use crate::memory::Estimate;
+use crate::memory::{Estimate, KvPrecision};
 use crate::prepare::{self, Prepared};
 use quartermaster_core::wire::serve::ServeConfig;
 use std::process::{ExitStatus, Stdio};
@@ -53,6 +53,7 @@ pub struct Swapper {
     app: Arc<App>,
     shared: Shared,
     limits: Limits,
+    kv: KvPrecision,
     state: Mutex<State>,
     /// Ends of engines that were not asked to.
     failures: mpsc::Sender<Failure>,
@@ -81,8 +82,14 @@ struct Serving {
 impl Swapper {
     /// Nothing is loaded yet. What ends an engine before its time goes to `failures`.
     #[must_use]
-    pub fn new(app: Arc<App>, shared: Shared, limits: Limits, failures: mpsc::Sender<Failure>) -> Self {
-        Self { app, shared, limits, state: Mutex::default(), failures }
+    pub fn new(
+        app: Arc<App>,
+        shared: Shared,
+        limits: Limits,
+        kv: KvPrecision,
+        failures: mpsc::Sender<Failure>,
+    ) -> Self {
+        Self { app, shared, limits, kv, state: Mutex::default(), failures }
     }
 
     /// Loads the first variant.
@@ -132,8 +139,8 @@ impl Swapper {
             let names: Vec<&str> = config.variants.iter().map(|file| file.name.as_str()).collect();
             return Err(SwapError::Unknown(variant.to_owned(), names.join(", ")));
         }
-        let limits = self.limits;
-        let work = tokio::task::spawn_blocking(move || prepare::prepare(&config, limits)).await;
+        let (limits, kv) = (self.limits, self.kv);
+        let work = tokio::task::spawn_blocking(move || prepare::prepare(&config, limits, kv)).await;
         let work = work.map_err(|error| Failure::new(Reason::SystemFailed, format!("reading the file: {error}")))?;
         let prepared = work?;
         survives(&prepared).await?;
@@ -216,7 +223,12 @@ impl Swapper {
 
     async fn load(&self, prepared: Prepared) -> Result<(Serving, Arc<Loaded>), Failure> {
         let (variant, estimate) = (prepared.variant.clone(), prepared.estimate);
-        let Starting { ready, ended } = thread::start(prepared, self.shared.clone())?;
+        let mut shared = self.shared.clone();
+        // Requests are waiting or running: no time to try every way again.
+        if let Some(current) = self.app.current() {
+            shared.ways = Arc::from([current.way]);
+        }
+        let Starting { ready, ended } = thread::start(prepared, shared)?;
         let died = || Failure::new(Reason::EngineFailed, "the engine's thread died");
         let loaded = ready.await.map_err(|_| died())??;
         let (say_gone, gone) = oneshot::channel();

@@ -5,6 +5,7 @@ use crate::driver::Message;
 use crate::engine::Vocabulary;
 use crate::limits::{QUEUE_PER_SLOT, SWAP_WAIT_MAX, TOKENIZE_PARALLEL};
 use crate::metrics::Metrics;
+use crate::profile::Way;
 use crate::tokenizer::TokenizerError;
 use quartermaster_core::chat::{ChatTemplate, TemplateError};
 use quartermaster_core::wire::serve::{ServeConfig, TokenizerBundle};
@@ -31,6 +32,8 @@ pub enum Phase {
 pub struct Loaded {
     /// Its name.
     pub variant: String,
+    /// How its cache is held.
+    pub way: Way,
     /// Text ↔ tokens.
     pub vocabulary: Arc<dyn Vocabulary>,
     /// For `GET /tokenizer`, as JSON text.
