@@ -16,7 +16,7 @@ use crate::bench::float;
 use crate::trace::{Arrival, Scale, azure_conversations};
 
 /// Longest time until every stream has its first token.
-const FILLED_WITHIN: Duration = Duration::from_secs(90);
+const FILLED_WITHIN: Duration = Duration::from_secs(180);
 /// Pause of a stream whose request failed.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 /// Of each request of the fixed loads.
