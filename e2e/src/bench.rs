@@ -1,6 +1,7 @@
-//! What `bench-skeleton` measures, each figure on the running thing. What can't be measured is an error.
+//! What `bench-skeleton` and `bench-engine` measure, each figure on the running thing. What can't be measured is an error.
 
 mod engine;
+pub mod inference;
 mod process;
 mod skeleton;
 

@@ -10,10 +10,19 @@ const ANCESTORS_MAX: usize = 64;
 /// Unit of the times in `/proc/PID/stat`: 100 a second on every Linux that we build for.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A process of a container.
+/// A process: of a container, or of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Program {
     pid: i32,
+}
+
+/// A thread of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Thread {
+    pub(super) id: i32,
+    pub(super) name: String,
+    /// CPU time since its start, user and system.
+    pub(super) cpu: Duration,
 }
 
 impl Program {
@@ -26,6 +35,21 @@ impl Program {
             pids.filter(|pid| runs(*pid, name) && descends(*pid, first)).map(|pid| Self { pid }).collect();
         ensure!(!found.is_empty(), "no {name} runs in cluster {}", cluster.name());
         Ok(found)
+    }
+
+    /// The process of this id.
+    pub(super) fn of(pid: i32) -> Self {
+        Self { pid }
+    }
+
+    /// Its threads.
+    pub(super) fn threads(self) -> Result<Vec<Thread>> {
+        let folder = format!("/proc/{}/task", self.pid);
+        let ids = fs::read_dir(&folder).with_context(|| format!("could not list {folder}"))?;
+        let ids = ids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        // A thread may end while they are read.
+        let stats = ids.filter_map(|id: i32| Some((id, fs::read_to_string(format!("{folder}/{id}/stat")).ok()?)));
+        stats.map(|(id, stat)| thread(id, &stat).with_context(|| format!("no thread in `{stat}`"))).collect()
     }
 
     /// CPU time since its start, user and system; known to a hundredth of a second.
@@ -63,6 +87,11 @@ fn field<T: std::str::FromStr>(status: &str, name: &str) -> Option<T> {
     value.split_whitespace().next()?.parse().ok()
 }
 
+fn thread(id: i32, stat: &str) -> Option<Thread> {
+    let (_, name) = stat.rsplit_once(')')?.0.split_once('(')?;
+    Some(Thread { id, name: name.to_owned(), cpu: TICK.checked_mul(ticks(stat)?)? })
+}
+
 /// `utime` + `stime`, the 14th and 15th field; the second, a name in brackets, may hold anything.
 fn ticks(stat: &str) -> Option<u32> {
     let (_, rest) = stat.rsplit_once(')')?;
@@ -78,6 +107,8 @@ mod tests {
     fn times_are_read_past_odd_names() {
         assert_eq!(ticks("7 (a) b) S 1 7 7 0 -1 4194304 118191 0 11 0 3007 953 0 0 20"), Some(3960));
         assert_eq!(ticks("7 (a) S 1"), None);
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194304 118191 0 11 0 3007 953 0 0 20";
+        assert_eq!(thread(7, stat), Some(Thread { id: 7, name: "a) b".into(), cpu: Duration::from_millis(39_600) }));
     }
 
     #[test]
@@ -88,5 +119,6 @@ mod tests {
         let own = Program { pid };
         assert!(own.resident_kib().unwrap() > 100);
         assert!(own.cpu().unwrap() < Duration::from_secs(3600));
+        assert!(own.threads().unwrap().iter().any(|thread| thread.id == pid));
     }
 }

@@ -1,10 +1,12 @@
 //! `cargo xtask bench NAME`: measures, and prints one JSON line a figure. A figure that is not measured is an error,
 //! never a made-up number.
 
+mod engine;
 mod figure;
+mod peer;
 mod skeleton;
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, bail};
 use clap::{Args, ValueEnum};
 
 pub use figure::{Figure, Goal};
@@ -14,6 +16,15 @@ pub use figure::{Figure, Goal};
 pub enum Bench {
     /// The walking skeleton: the demo's time, the gateway's and the operator's appetite, the engine's speed.
     Skeleton,
+    /// The inference server against llama.cpp's own, on the same files.
+    Engine,
+}
+
+/// What a program measured, and why it did not measure the rest.
+#[derive(Debug)]
+struct Measurement {
+    values: Vec<(String, f64)>,
+    failure: Option<Error>,
 }
 
 /// What `cargo xtask bench` can be told.
@@ -24,31 +35,37 @@ pub struct Options {
     pub name: Bench,
 }
 
-/// Measures and prints. Missing a goal is a result, not an error; failing to measure is one.
+/// Measures and prints. Missing a goal is a result, not an error; failing to measure is one, after what was measured.
 pub fn run(options: &Options) -> Result<()> {
-    let (goals, measured) = match options.name {
+    let (goals, measurement) = match options.name {
         Bench::Skeleton => (skeleton::GOALS.as_slice(), skeleton::measure()?),
+        Bench::Engine => (engine::GOALS.as_slice(), engine::measure()?),
     };
-    for figure in judge(goals, &measured)? {
+    let (figures, problems) = judge(goals, &measurement.values);
+    for figure in figures {
         println!("{}", serde_json::to_string(&figure)?);
     }
-    Ok(())
+    match measurement.failure {
+        Some(failure) => Err(failure.context(problems.join("; "))),
+        None if problems.is_empty() => Ok(()),
+        None => bail!("{}", problems.join("; ")),
+    }
 }
 
-/// Every figure that has a goal, with its measured value, in the order of the goals.
-fn judge(goals: &[Goal], measured: &[(String, f64)]) -> Result<Vec<Figure>> {
-    if let Some((name, _)) = measured.iter().find(|(name, _)| !goals.iter().any(|goal| goal.figure == name)) {
-        bail!("{name} was measured, but has no goal");
+/// Every figure that has a goal and was measured, in the order of the goals; and what is wrong with the others.
+fn judge(goals: &[Goal], measured: &[(String, f64)]) -> (Vec<Figure>, Vec<String>) {
+    let known = |name: &str| goals.iter().any(|goal| goal.figure == name);
+    let unknown = measured.iter().filter(|(name, _)| !known(name));
+    let mut problems: Vec<String> = unknown.map(|(name, _)| format!("{name} was measured, but has no goal")).collect();
+    let mut figures = Vec::new();
+    for goal in goals {
+        match measured.iter().find(|(name, _)| name == goal.figure) {
+            Some((_, value)) if value.is_finite() => figures.push(goal.figure(*value)),
+            Some((name, value)) => problems.push(format!("{name} was measured as {value}")),
+            None => problems.push(format!("{} was not measured", goal.figure)),
+        }
     }
-    let value = |goal: &Goal| measured.iter().find(|(name, _)| name == goal.figure).map(|(_, value)| *value);
-    goals
-        .iter()
-        .map(|goal| match value(goal) {
-            Some(value) if value.is_finite() => Ok(goal.figure(value)),
-            Some(value) => bail!("{} was measured as {value}", goal.figure),
-            None => bail!("{} was not measured", goal.figure),
-        })
-        .collect()
+    (figures, problems)
 }
 
 #[cfg(test)]
@@ -60,7 +77,8 @@ mod tests {
     #[test]
     fn figures_are_judged_in_the_direction_of_their_goal() {
         let measured = [("a.speed".to_owned(), 4.0), ("a.time_s".to_owned(), 10.0)];
-        let figures = judge(&GOALS, &measured).unwrap();
+        let (figures, problems) = judge(&GOALS, &measured);
+        assert!(problems.is_empty());
         assert_eq!(figures.iter().map(|figure| figure.met).collect::<Vec<_>>(), [true, false]);
         assert_eq!(
             serde_json::to_string(&figures[1]).unwrap(),
@@ -69,13 +87,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_unknown_or_no_number_is_an_error() {
-        let error = |measured: &[(&str, f64)]| {
+    fn what_is_missing_unknown_or_no_number_is_a_problem_and_the_rest_is_kept() {
+        let judged = |measured: &[(&str, f64)]| {
             let owned: Vec<_> = measured.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-            judge(&GOALS, &owned).unwrap_err().to_string()
+            let (figures, problems) = judge(&GOALS, &owned);
+            (figures.len(), problems.join("; "))
         };
-        assert!(error(&[("a.time_s", 1.0)]).contains("a.speed was not measured"));
-        assert!(error(&[("a.other", 1.0)]).contains("a.other"));
-        assert!(error(&[("a.time_s", f64::NAN), ("a.speed", 1.0)]).contains("NaN"));
+        assert_eq!(judged(&[("a.time_s", 1.0)]), (1, "a.speed was not measured".to_owned()));
+        let (figures, problems) = judged(&[("a.other", 1.0)]);
+        assert!(figures == 0 && problems.contains("a.other"));
+        let (figures, problems) = judged(&[("a.time_s", f64::NAN), ("a.speed", 1.0)]);
+        assert!(figures == 1 && problems.contains("NaN"));
     }
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use super::Goal;
+use super::{Goal, Measurement};
 use crate::cargo::{self, Build};
 use crate::{images, shell};
 
@@ -32,17 +32,19 @@ struct Line {
 }
 
 /// Runs the program and reads its figures.
-pub(super) fn measure() -> Result<Vec<(String, f64)>> {
+pub(super) fn measure() -> Result<Measurement> {
     let built = cargo::programs(Build::Programs)?;
     let program = built.get(PROGRAM).with_context(|| format!("cargo built no {PROGRAM}"))?;
     images::run(&images::Options { models: true, ..images::Options::default() })?;
     let mut command = Command::new(program);
     command.arg("--model").arg(images::models::cached("q8_0")?);
     let output = shell::capture(command.stderr(std::process::Stdio::inherit()))?;
-    output.lines().filter(|line| line.starts_with('{')).map(parse).collect()
+    let values = output.lines().filter(|line| line.starts_with('{')).map(parse).collect::<Result<_>>()?;
+    Ok(Measurement { values, failure: None })
 }
 
-fn parse(line: &str) -> Result<(String, f64)> {
-    let parsed: Line = serde_json::from_str(line).with_context(|| format!("{PROGRAM} printed {line:?}"))?;
+/// A line that a measuring program printed.
+pub(super) fn parse(line: &str) -> Result<(String, f64)> {
+    let parsed: Line = serde_json::from_str(line).with_context(|| format!("no figure: {line:?}"))?;
     Ok((parsed.figure, parsed.value))
 }
