@@ -1,9 +1,12 @@
 //! The command line; every flag of `serve` can come from the environment.
 
+use crate::limits;
 use crate::memory::KvPrecision;
+use crate::source::Options;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Quartermaster's inference server: OpenAI's API on llama.cpp, with continuous batching.
 #[derive(Debug, Parser)]
@@ -47,6 +50,8 @@ pub enum Command {
     },
     /// Estimate the memory that serving a model needs; prints JSON.
     Estimate(EstimateArgs),
+    /// Bring a model file into this node's cache; prints JSON.
+    Fetch(FetchArgs),
 }
 
 /// On, off, or what is quicker here.
@@ -155,4 +160,71 @@ pub struct EstimateArgs {
     /// With flash attention.
     #[arg(long)]
     pub flash_attention: bool,
+}
+
+/// `fetch`.
+#[derive(Clone, Debug, Parser)]
+pub struct FetchArgs {
+    /// file:///PATH, https://HOST/PATH, hf://ORG/REPO[@REVISION]/PATH, oci://REGISTRY/REPO:TAG#/PATH, s3://BUCKET/KEY,
+    /// gs://BUCKET/KEY or pvc://CLAIM/PATH.
+    #[arg(long)]
+    pub source: String,
+    /// SHA-256 that the file must have; with it, a file that is in the cache is found without asking the source.
+    #[arg(long)]
+    pub sha256: Option<String>,
+    /// Also put the file here: as a hard link where the cache's file system allows it, so never write to it; else as a copy.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Where and how.
+    #[command(flatten)]
+    pub options: SourceArgs,
+}
+
+/// Where model files come from and go to. Buckets' endpoints and credentials are read from the environment (`AWS_*`,
+/// `GOOGLE_*`), Hugging Face's token from `HF_TOKEN`.
+#[derive(Clone, Debug, Parser)]
+pub struct SourceArgs {
+    /// Folder that the pods of a node share.
+    #[arg(long, env = "QM_CACHE", default_value = "/var/cache/quartermaster")]
+    pub cache: PathBuf,
+    /// Most bytes in the cache: what was used least recently goes first, what is in use never. By default the disk decides.
+    #[arg(long, env = "QM_CACHE_LIMIT_BYTES")]
+    pub cache_limit_bytes: Option<u64>,
+    /// Folder under which claims are mounted, each under its name.
+    #[arg(long, env = "QM_PVC_ROOT", default_value = "/mnt/pvc")]
+    pub pvc_root: PathBuf,
+    /// CA certificates in PEM to trust beside the system's.
+    #[arg(long, env = "QM_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Docker's config.json with credentials for registries; by default $DOCKER_CONFIG/config.json or ~/.docker/config.json.
+    #[arg(long, env = "QM_DOCKER_CONFIG")]
+    pub docker_config: Option<PathBuf>,
+    /// Hugging Face, or what speaks its protocol.
+    #[arg(long, env = "HF_ENDPOINT", default_value = "https://huggingface.co")]
+    pub hf_endpoint: String,
+    /// Longest time for one file; what came by then is kept, and gone on with the next time.
+    #[arg(long, env = "QM_FETCH_TIMEOUT_SECONDS", default_value_t = limits::FETCH_SECONDS_MAX)]
+    pub fetch_timeout_seconds: u64,
+    /// Seconds between two lines of progress in the log.
+    #[arg(long, env = "QM_PROGRESS_SECONDS", default_value_t = limits::PROGRESS_SECONDS,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub progress_seconds: u64,
+}
+
+impl SourceArgs {
+    /// The same for the library, with the token out of the environment.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        Options {
+            cache: self.cache.clone(),
+            cache_limit_bytes: self.cache_limit_bytes,
+            pvc_root: self.pvc_root.clone(),
+            ca_file: self.ca_file.clone(),
+            docker_config: self.docker_config.clone(),
+            hf_endpoint: self.hf_endpoint.clone(),
+            hf_token: std::env::var("HF_TOKEN").ok(),
+            patience: Duration::from_secs(self.fetch_timeout_seconds),
+            log_every: Duration::from_secs(self.progress_seconds),
+        }
+    }
 }

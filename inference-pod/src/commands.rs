@@ -1,14 +1,17 @@
 //! The subcommands that print an answer and end.
 
-use crate::args::{Args, Command, EstimateArgs, PerplexityArgs};
+use crate::args::{Args, Command, EstimateArgs, FetchArgs, PerplexityArgs};
 use crate::cgroup::Limits;
 use crate::engine::Vocabulary;
 use crate::engine::llama::LlamaWeights;
 use crate::exit::{Failure, Reason};
 use crate::kv::Sharing;
 use crate::memory::{Estimate, Load};
+use crate::source::{self, Digest, Request, SourceError};
 use crate::{perplexity, prepare, quantize, serve};
 use serde_json::{Value, json};
+use std::fs;
+use std::io;
 use std::path::Path;
 
 /// Runs the chosen subcommand.
@@ -29,6 +32,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             });
         }
         Command::Estimate(args) => print(&estimate(args)?),
+        Command::Fetch(args) => print(&fetch(args)?),
     }
     Ok(())
 }
@@ -89,4 +93,29 @@ fn estimate(args: &EstimateArgs) -> Result<Value, Failure> {
     let (gguf, shape) = prepare::inspect(&args.model)?;
     let load = Load::new(args.context, args.slots, args.flash_attention, Sharing::Cells);
     Ok(json!(Estimate::of(&gguf, &shape, load)))
+}
+
+fn fetch(args: &FetchArgs) -> Result<Value, Failure> {
+    let sha256 = args.sha256.as_deref().map(Digest::parse).transpose()?;
+    let fetched = source::fetch(&Request { source: args.source.clone(), sha256 }, &args.options.options())?;
+    if let Some(out) = &args.out {
+        place(&fetched.path, out).map_err(|error| SourceError::local("writing the file", out, &error))?;
+    }
+    Ok(json!({
+        "path": args.out.as_ref().unwrap_or(&fetched.path), "bytes": fetched.bytes,
+        "sha256": fetched.digest.map(|digest| digest.to_string()), "fetchedBytes": fetched.fetched_bytes,
+        "cached": fetched.is_cached(),
+    }))
+}
+
+/// Makes a file appear at another place, whole or not at all.
+fn place(file: &Path, out: &Path) -> io::Result<()> {
+    let beside = out.with_added_extension(format!("{}.tmp", std::process::id()));
+    let placed = fs::hard_link(file, &beside).or_else(|_| fs::copy(file, &beside).map(|_| ()));
+    let placed = placed.and_then(|()| fs::rename(&beside, out));
+    // A rename of one file to another name of itself does nothing, and leaves both.
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => placed.and(Err(error)),
+        _ => placed,
+    }
 }

@@ -21,6 +21,10 @@ pub enum Reason {
     CorruptModel,
     /// The model does not fit the memory limit.
     ModelTooLarge,
+    /// The model's source can't be reached, or does not let us in.
+    SourceUnavailable,
+    /// The model's file does not fit the disk or the cache.
+    DiskFull,
     /// The engine failed while it served.
     EngineFailed,
     /// The address can't be listened on, or the system refused something else.
@@ -36,6 +40,8 @@ impl Reason {
             Self::ModelNotFound => 66,
             Self::CorruptModel => 65,
             Self::ModelTooLarge => 77,
+            Self::SourceUnavailable => 69,
+            Self::DiskFull => 73,
             Self::EngineFailed => 70,
             Self::SystemFailed => 71,
         }

@@ -6,7 +6,8 @@
 //! In the way of data this is the last stop: requests come from the gateway, which has counted and paid for their tokens.
 //! It knows its `serve.json`, its model file and its container's limits, and nothing of Kubernetes, budgets or money.
 //!
-//! Read [`scheduler`] first, then [`kv`], [`driver`] and [`api`]; [`prepare`] is what happens before a model is loaded.
+//! Read [`scheduler`] first, then [`kv`], [`driver`] and [`api`]; [`prepare`] is what happens before a model is loaded,
+//! [`source`] how its file comes here.
 
 pub mod api;
 pub mod args;
@@ -30,6 +31,7 @@ mod queue;
 pub mod sampler;
 pub mod scheduler;
 pub mod serve;
+pub mod source;
 pub mod swap;
 pub mod text;
 pub mod tokenizer;

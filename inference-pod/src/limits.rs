@@ -66,3 +66,61 @@ pub const PROFILE_MAX: Duration = Duration::from_secs(3);
 pub const PROFILE_CONTEXT: u32 = 128;
 /// Decode steps that are measured at each point.
 pub const PROFILE_STEPS: u32 = 6;
+/// Longest URI of a source.
+pub const SOURCE_BYTES_MAX: usize = 4096;
+/// Largest file that is fetched; the largest models of today are a tenth of it.
+pub const FETCH_BYTES_MAX: u64 = 16 << 40;
+/// What is booked on the disk, step by step, for a file whose server does not say how long it is.
+pub const FETCH_STEP_BYTES: u64 = 1 << 30;
+/// Longest time for a connection to a source.
+pub const FETCH_CONNECT_MAX: Duration = Duration::from_secs(10);
+/// Longest silence of a source.
+pub const FETCH_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Longest time for one file, by default: a terabyte at 50 MB/s.
+pub const FETCH_SECONDS_MAX: u64 = 6 * 3600;
+/// Attempts in a row that bring nothing.
+pub const FETCH_ATTEMPTS_MAX: u32 = 6;
+/// Attempts in all for one file.
+pub const FETCH_CUTS_MAX: u32 = 200;
+/// Bytes from which on an attempt brought something.
+pub const FETCH_GOT_ON_BYTES: u64 = 64 * 1024;
+/// First pause between attempts; it doubles.
+pub const FETCH_BACKOFF_MIN: Duration = Duration::from_millis(500);
+/// Longest pause between attempts.
+pub const FETCH_BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Longest pause that a server may ask for.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
+/// Times that a file may change while it is fetched.
+pub const FETCH_CHANGES_MAX: u32 = 3;
+/// Redirects that are followed.
+pub const REDIRECTS_MAX: usize = 5;
+/// How much of a server's refusal is read, to be shown.
+pub const REFUSAL_BYTES_MAX: usize = 2048;
+/// ... and how many letters of it are shown.
+pub const REFUSAL_LETTERS_MAX: usize = 300;
+/// Seconds between two lines of progress, by default.
+pub const PROGRESS_SECONDS: u64 = 10;
+/// Largest manifest of an artifact, as registries limit it.
+pub const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Largest answer of a token server, and largest docker `config.json`.
+pub const CREDENTIALS_BYTES_MAX: usize = 1024 * 1024;
+/// Largest bundle of CA certificates.
+pub const CA_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Most layers that are looked through for a file.
+pub const LAYERS_MAX: usize = 128;
+/// Most entries of a layer that are looked through.
+pub const LAYER_ENTRIES_MAX: usize = 1_000_000;
+/// Most bytes that a layer may unpack to.
+pub const LAYER_BYTES_MAX: u64 = FETCH_BYTES_MAX;
+/// Pause between two looks whether another process is done.
+pub const CACHE_POLL: Duration = Duration::from_millis(200);
+/// Times that a lock on a cached file is tried for, each a moment's matter ...
+pub const CACHE_RACES_MAX: u32 = 500;
+/// ... and the pause between them.
+pub const CACHE_RACE_PAUSE: Duration = Duration::from_millis(10);
+/// Most files of each kind that the cache is looked through for.
+pub const CACHE_ENTRIES_MAX: usize = 8192;
+/// Room that stays free on the cache's disk: a full disk stops the node.
+pub const DISK_RESERVE_BYTES: u64 = 256 << 20;
+/// Age at which half a file that nobody goes on with is deleted.
+pub const PARTIAL_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
