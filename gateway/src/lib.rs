@@ -19,6 +19,7 @@ pub mod args;
 pub mod book;
 pub mod catalogue;
 pub mod client;
+pub mod deadline;
 pub mod disk;
 pub mod journal;
 pub mod ledger;

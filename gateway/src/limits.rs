@@ -20,6 +20,11 @@ pub const PING_EVERY: Duration = Duration::from_secs(30);
 pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a client may take to send its body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// A request that is not answered to the end after so long is ended, unless a flag says otherwise: longer than any
+/// engine should take, shorter than a forgotten request should hold tokens.
+pub const REQUEST_TIMEOUT_SECONDS: u64 = 600;
+/// The most that the flag may say.
+pub const REQUEST_TIMEOUT_SECONDS_MAX: u64 = 24 * 60 * 60;
 /// Open client connections; more wait in the kernel's backlog.
 pub const CONNECTIONS_MAX: usize = 4096;
 /// Requests at the same time; more are refused with 503.
