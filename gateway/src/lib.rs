@@ -33,6 +33,7 @@ pub mod respond;
 pub mod server;
 pub mod tokenizer;
 pub mod upstream;
+pub mod waiting;
 pub mod wake;
 
 use anyhow::Context;

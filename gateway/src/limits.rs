@@ -25,6 +25,8 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 pub const REQUEST_TIMEOUT_SECONDS: u64 = 600;
 /// The most that the flag may say.
 pub const REQUEST_TIMEOUT_SECONDS_MAX: u64 = 24 * 60 * 60;
+/// A client that waits for its stream is told so after so long, and again: proxies cut what is silent, some after 15 s.
+pub const WAITING_EVERY: Duration = Duration::from_secs(10);
 /// Open client connections; more wait in the kernel's backlog.
 pub const CONNECTIONS_MAX: usize = 4096;
 /// Requests at the same time; more are refused with 503.

@@ -149,6 +149,19 @@ async fn a_request_at_its_deadline_gets_a_504_and_holds_nothing() {
 }
 
 #[tokio::test]
+async fn who_waits_long_for_a_stream_hears_so_and_gets_the_error_in_it() {
+    let world = World::new(&[]).await;
+    world.operator.change(|snapshot| snapshot.models.get_mut("demo/chat").unwrap().wake_deadline = Millis(11_000));
+    let version = "quartermaster_gateway_snapshot_version";
+    while world.metric(version).await != Some(2.0) {}
+    let (streamed, whole) = tokio::join!(world.chat(json!({"stream": true})), world.chat(json!({})));
+    assert_eq!((streamed.status, whole.status), (200, 503));
+    let text = String::from_utf8(streamed.bytes.to_vec()).unwrap();
+    let error = text.strip_prefix(": waiting\n\ndata: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
+    assert_eq!(error.as_bytes(), whole.bytes);
+}
+
+#[tokio::test]
 async fn without_a_ledger_nothing_is_served() {
     let engine = Engine::answering(2).await;
     let world = World::new(&[engine.address]).await;

@@ -3,7 +3,7 @@
 //! ```text
 //! identify → parse → wake → count → admit (limits, reserve) → route and send → relay and meter → settle
 //! ```
-//! All of it within one deadline.
+//! All of it within one deadline. From the wake on, a client that asked for a stream may see comments before its answer.
 
 pub mod identify;
 pub mod parse;
@@ -22,7 +22,7 @@ use crate::tokenizer::{CountError, Counter};
 use crate::upstream::relay::{self, Occupied, Order};
 use crate::upstream::send::{self, Job, Payload, Sent};
 use crate::upstream::sse;
-use crate::wake;
+use crate::{waiting, wake};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use parse::{Api, Asked, Prompt};
@@ -130,13 +130,18 @@ async fn generate(
     let model = view.model(&key.namespace, &asked.model).ok_or_else(|| Refusal::no_model(&asked.model))?;
     names.model.clone_from(&model.route.name);
     let occupied = Occupied { in_flight: Held::new(&model.metrics.in_flight, 1), permit };
+    let stream = asked.stream;
     let work = produce(Arc::clone(app), key, Arc::clone(model), asked, ticket.clone(), occupied);
     // The work may take long, and an old snapshot need not live for it.
     drop(view);
-    deadline.within(work).await
+    if stream {
+        waiting::answer(work, limits::WAITING_EVERY, deadline, &ticket.id).await
+    } else {
+        deadline.within(work).await
+    }
 }
 
-/// From the wake on.
+/// From the wake on. It owns all it needs, because it may go on in the body of an answer that has begun.
 async fn produce(
     app: Arc<App>,
     key: ApiKey,
