@@ -4,6 +4,7 @@ use crate::args::Args;
 use crate::book::Book;
 use crate::catalogue::Catalogue;
 use crate::client::{self, Http, Token};
+use crate::deadline::Deadline;
 use crate::ledger::Ledger;
 use crate::limits;
 use crate::meter::Setting;
@@ -15,6 +16,7 @@ use anyhow::Context;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// The state of one gateway process.
@@ -42,6 +44,8 @@ pub struct App {
     pub wakes: Wakes,
     /// One permit per request.
     pub requests: Arc<Semaphore>,
+    /// How long one request may take.
+    pub request_timeout: Duration,
     /// Local disk.
     pub state_dir: PathBuf,
     stopping: Arc<AtomicBool>,
@@ -68,15 +72,16 @@ impl App {
             pool: Pool::default(),
             wakes: Wakes::default(),
             requests: Arc::new(Semaphore::new(limits::REQUESTS_MAX)),
+            request_timeout: Duration::from_secs(args.request_timeout_seconds),
             state_dir: args.state_dir.clone(),
             stopping: Arc::default(),
         }))
     }
 
-    /// What a meter needs.
-    pub fn setting(&self) -> Setting {
+    /// What the meter of a request needs.
+    pub fn setting(&self, deadline: Deadline) -> Setting {
         let (book, metrics) = (Arc::clone(&self.book), Arc::clone(&self.metrics));
-        Setting { book, metrics, stopping: Arc::clone(&self.stopping) }
+        Setting { book, metrics, stopping: Arc::clone(&self.stopping), deadline }
     }
 
     /// From here on, readiness fails and requests that are cut off are ours to blame.

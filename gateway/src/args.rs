@@ -1,5 +1,6 @@
 //! Flags and environment.
 
+use crate::limits;
 use clap::Parser;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,6 +30,11 @@ pub struct Args {
     /// After SIGTERM, requests in flight have so long to finish.
     #[arg(long, env = "QM_DRAIN_SECONDS", default_value_t = 60)]
     pub drain_seconds: u64,
+    /// A request that is not answered to its end after so long is ended: with 504, or with an error in its stream. What
+    /// was generated until then is charged.
+    #[arg(long, env = "QM_REQUEST_TIMEOUT_SECONDS", default_value_t = limits::REQUEST_TIMEOUT_SECONDS)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=limits::REQUEST_TIMEOUT_SECONDS_MAX))]
+    pub request_timeout_seconds: u64,
     /// Threads that serve clients; 0 means one per core.
     #[arg(long, env = "QM_THREADS", default_value_t = 0)]
     pub threads: usize,

@@ -19,6 +19,7 @@ pub mod args;
 pub mod book;
 pub mod catalogue;
 pub mod client;
+pub mod deadline;
 pub mod disk;
 pub mod journal;
 pub mod ledger;
@@ -32,6 +33,7 @@ pub mod respond;
 pub mod server;
 pub mod tokenizer;
 pub mod upstream;
+pub mod waiting;
 pub mod wake;
 
 use anyhow::Context;

@@ -6,9 +6,12 @@ use std::time::Duration;
 pub const BODY_BYTES_MAX: usize = 4 << 20;
 /// Of a body that is too large, so much is read and thrown away, so that the client gets to read the 413.
 pub const DISCARD_BYTES_MAX: usize = 64 << 20;
-/// How long a client may take to send its headers: a slow one holds only its own connection. From its connect on for
-/// the first request.
+/// From its connect on, a client has so long to send the headers of its first request: a slow one holds only its own
+/// connection.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// After an answer, a connection stays open for so long until the headers of the next request are here. More than the
+/// minute that most load balancers keep one: they have to be first, or they send a request into the end of it.
+pub const CONNECTION_IDLE: Duration = Duration::from_secs(120);
 /// A client that takes nothing of its answer for so long is gone: what was streamed is settled.
 pub const CLIENT_STALL: Duration = Duration::from_secs(60);
 /// An HTTP/2 client is asked so often whether it is still there.
@@ -17,6 +20,13 @@ pub const PING_EVERY: Duration = Duration::from_secs(30);
 pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a client may take to send its body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// A request that is not answered to the end after so long is ended, unless a flag says otherwise: longer than any
+/// engine should take, shorter than a forgotten request should hold tokens.
+pub const REQUEST_TIMEOUT_SECONDS: u64 = 600;
+/// The most that the flag may say.
+pub const REQUEST_TIMEOUT_SECONDS_MAX: u64 = 24 * 60 * 60;
+/// A client that waits for its stream is told so after so long, and again: proxies cut what is silent, some after 15 s.
+pub const WAITING_EVERY: Duration = Duration::from_secs(10);
 /// Open client connections; more wait in the kernel's backlog.
 pub const CONNECTIONS_MAX: usize = 4096;
 /// Requests at the same time; more are refused with 503.

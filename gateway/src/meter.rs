@@ -1,9 +1,11 @@
-//! Counts what one request uses and settles it on every way out: success, upstream error, client abort, shutdown.
+//! Counts what one request uses and settles it on every way out: success, upstream error, client abort, deadline,
+//! shutdown.
 //!
 //! The value is the guard: dropping it settles. Nobody can forget to.
 
 use crate::book::Book;
 use crate::catalogue::Model;
+use crate::deadline::{DEADLINE_EXCEEDED, Deadline};
 use crate::journal::Closing;
 use crate::limits;
 use crate::metrics::{Held, Metrics, Used};
@@ -37,6 +39,7 @@ pub struct Meter {
     metrics: Arc<Metrics>,
     model: Arc<Model>,
     stopping: Arc<AtomicBool>,
+    deadline: Deadline,
     counter: Arc<Counter>,
     attempt: String,
     subject: String,
@@ -62,6 +65,8 @@ pub struct Setting {
     pub metrics: Arc<Metrics>,
     /// Set while the gateway stops.
     pub stopping: Arc<AtomicBool>,
+    /// The request's.
+    pub deadline: Deadline,
 }
 
 impl Meter {
@@ -74,12 +79,13 @@ impl Meter {
         attempt: String,
         prompt: Tokens,
     ) -> Self {
-        let Setting { book, metrics, stopping } = setting;
+        let Setting { book, metrics, stopping, deadline } = setting;
         Self {
             book,
             metrics,
             model,
             stopping,
+            deadline,
             counter,
             attempt,
             subject: subject.to_owned(),
@@ -260,7 +266,12 @@ pub const UPSTREAM_ERROR: &str = "upstream_error";
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        let outcome = if self.stopping.load(Ordering::Relaxed) { "gateway_shutdown" } else { "client_gone" };
+        let stopping = self.stopping.load(Ordering::Relaxed);
+        let outcome = match (self.deadline.passed(), stopping) {
+            (true, _) => DEADLINE_EXCEEDED,
+            (false, true) => "gateway_shutdown",
+            (false, false) => "client_gone",
+        };
         if let Some(closing) = self.closing(outcome) {
             self.book.close_detached(closing);
         }

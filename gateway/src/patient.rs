@@ -1,4 +1,5 @@
-//! Patience with clients, which has an end: one that does not take its answer holds a connection, a place and a hold.
+//! Patience with clients, which has an end: one that does not take its answer holds a connection, a place and a hold; one
+//! that asks nothing holds a connection.
 
 use crate::respond::Body;
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
 use tokio::time::Sleep;
 
 /// A connection that breaks when the other side takes nothing for so long.
@@ -77,6 +79,60 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
     }
 }
 
+/// The requests of one connection.
+#[derive(Debug, Default)]
+pub struct Requests(watch::Sender<Traffic>);
+
+#[derive(Debug, Default)]
+struct Traffic {
+    /// Not answered to their end.
+    open: usize,
+    /// There has been one.
+    asked: bool,
+}
+
+/// One of them; over when it is dropped.
+#[derive(Debug)]
+pub struct Open(watch::Sender<Traffic>);
+
+impl Requests {
+    /// The headers of a request are here.
+    pub fn open(&self) -> Open {
+        self.0.send_modify(|traffic| *traffic = Traffic { open: traffic.open.saturating_add(1), asked: true });
+        Open(self.0.clone())
+    }
+
+    /// Returns when there was nothing to do for so long: `first` from now on, `later` from the end of a request on.
+    /// `true`: there has been a request.
+    pub async fn quiet(&self, first: Duration, later: Duration) -> bool {
+        let mut changes = self.0.subscribe();
+        loop {
+            let idle = changes.wait_for(|traffic| traffic.open == 0).await;
+            let asked = idle.is_ok_and(|traffic| traffic.asked);
+            let patience = if asked { later } else { first };
+            if tokio::time::timeout(patience, changes.changed()).await.is_err() {
+                return asked;
+            }
+        }
+    }
+}
+
+impl Open {
+    /// The answer; when it is over, so is the request.
+    pub fn until_end_of(self, body: Body) -> impl http_body::Body<Data = Bytes, Error = io::Error> + Send + 'static {
+        body.map_err(move |error| {
+            let _kept = &self;
+            error
+        })
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.send_modify(|traffic| traffic.open = traffic.open.saturating_sub(1));
+    }
+}
+
 /// What a watched body and its watch share.
 struct Slot {
     body: Option<Body>,
@@ -138,6 +194,18 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     const SHORT: Duration = Duration::from_millis(40);
+
+    #[tokio::test]
+    async fn a_request_before_the_first_look_counts() {
+        let (requests, long) = (Requests::default(), Duration::from_secs(60));
+        let open = requests.open();
+        let mut quiet = std::pin::pin!(requests.quiet(long, SHORT));
+        assert!(tokio::time::timeout(SHORT * 4, quiet.as_mut()).await.is_err(), "it is not answered yet");
+        drop(open);
+        assert!(quiet.await);
+        assert!(requests.quiet(long, SHORT).await);
+        assert!(!Requests::default().quiet(SHORT, long).await);
+    }
 
     #[tokio::test]
     async fn a_reader_that_stops_breaks_the_connection() {

@@ -1,5 +1,6 @@
 //! What clients see: one error shape, OpenAI's. Bodies of upstreams and of our own components never leak.
 
+use crate::deadline::DEADLINE_EXCEEDED;
 use crate::limits;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
@@ -8,6 +9,7 @@ use http_body_util::{BodyExt, Full};
 use quartermaster_core::units::Millis;
 use serde::Serialize;
 use std::io;
+use std::time::Duration;
 
 /// Body of every answer.
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -16,6 +18,8 @@ pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 pub const VARIANT: HeaderName = HeaderName::from_static("x-quartermaster-variant");
 /// Hardware class that answered.
 pub const HARDWARE_CLASS: HeaderName = HeaderName::from_static("x-quartermaster-hardware-class");
+/// A stream is of no use a second time.
+pub const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 /// Id of the request, the same as in logs and in the ledger's usage records.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -117,6 +121,16 @@ impl Refusal {
     pub fn upstream() -> Self {
         let message = "The model's server failed before it answered. The request was not charged.";
         Self::new(StatusCode::BAD_GATEWAY, "server_error", "upstream_error", message)
+    }
+
+    /// 504: the whole request took too long.
+    pub fn late(patience: Duration) -> Self {
+        let message = format!(
+            "The request was not answered to its end within {} s, the most that this gateway gives one. What was \
+             generated until then is charged.",
+            patience.as_secs()
+        );
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "server_error", DEADLINE_EXCEEDED, message)
     }
 
     /// The 4xx of an engine, in our shape.

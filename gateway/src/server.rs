@@ -7,7 +7,7 @@
 
 use crate::app::App;
 use crate::limits;
-use crate::patient::Patient;
+use crate::patient::{Patient, Requests};
 use crate::request;
 use crate::respond::{self, Body};
 use bytes::Bytes;
@@ -96,11 +96,17 @@ async fn accept(
 struct Patience {
     /// Until the headers of its first request are here, whatever protocol it speaks, or hesitates to.
     first_request: Duration,
+    /// From the end of an answer until the headers of the next request are here, if no other is in progress.
+    next_request: Duration,
     /// Until it takes a piece of an answer.
     write: Duration,
 }
 
-const PATIENCE: Patience = Patience { first_request: limits::HEADER_TIMEOUT, write: limits::CLIENT_STALL };
+const PATIENCE: Patience = Patience {
+    first_request: limits::HEADER_TIMEOUT,
+    next_request: limits::CONNECTION_IDLE,
+    write: limits::CLIENT_STALL,
+};
 
 /// Serves one connection to its end, which is an error when the client was too slow.
 async fn connection<A>(
@@ -115,17 +121,16 @@ async fn connection<A>(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "setting TCP_NODELAY failed");
     }
-    let begun = CancellationToken::new();
-    let overdue = tokio::time::timeout(patience.first_request, begun.cancelled());
+    let requests = Requests::default();
+    let quiet = requests.quiet(patience.first_request, patience.next_request);
     let service = service_fn(|request: Request<Incoming>| {
-        begun.cancel();
-        let answering = answer(request);
-        async move { Ok::<_, Infallible>(answering.await) }
+        let (open, answering) = (requests.open(), answer(request));
+        async move { Ok::<_, Infallible>(answering.await.map(|body| open.until_end_of(body))) }
     });
     let builder = protocols();
     let connection = builder.serve_connection(TokioIo::new(Patient::new(stream, patience.write)), service);
-    let (mut connection, mut overdue) = (std::pin::pin!(connection), std::pin::pin!(overdue));
-    let (mut told, mut waiting) = (false, true);
+    let (mut connection, mut quiet) = (std::pin::pin!(connection), std::pin::pin!(quiet));
+    let (mut told, mut counting) = (false, true);
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -134,12 +139,14 @@ async fn connection<A>(
                 }
                 return;
             }
-            came = overdue.as_mut(), if waiting => {
-                if came.is_err() {
+            asked = quiet.as_mut(), if counting => {
+                if !asked {
                     tracing::debug!("a client connected and asked nothing");
                     return;
                 }
-                waiting = false;
+                counting = false;
+                // HTTP/2 still answers what comes in this moment.
+                connection.as_mut().graceful_shutdown();
             }
             () = closing.cancelled(), if !told => {
                 told = true;
@@ -152,7 +159,8 @@ async fn connection<A>(
 
 fn protocols() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits::HEADER_TIMEOUT);
+    // Hyper would count the pause between two requests, too, and end it without grace. `Requests` counts both.
+    builder.http1().header_read_timeout(None);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -238,45 +246,91 @@ fn text(status: StatusCode, text: &'static str) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http_body_util::{BodyExt, Empty};
+    use hyper::client::conn::http2;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    async fn page(_: Request<Incoming>) -> Response<Body> {
+    const SHORT: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_secs(60);
+    /// Until a test gives up.
+    const FOREVER: Duration = Duration::from_secs(20);
+
+    /// The path is the milliseconds that the answer takes.
+    async fn page(request: Request<Incoming>) -> Response<Body> {
+        let wait = request.uri().path().trim_start_matches('/').parse().unwrap_or(0);
+        tokio::time::sleep(Duration::from_millis(wait)).await;
         text(StatusCode::OK, "here")
     }
 
-    /// A client of a server whose patience for the first request is so long.
-    async fn client(first_request: Duration) -> TcpStream {
+    /// A client of a server with so much patience.
+    async fn client(first_request: Duration, next_request: Duration) -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let patience = Patience { first_request, write: Duration::from_secs(60) };
+        let patience = Patience { first_request, next_request, write: LONG };
         tokio::spawn(connection(stream, patience, page, CancellationToken::new(), CancellationToken::new()));
         client
+    }
+
+    async fn ask(client: &mut TcpStream, path: &str) {
+        client.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"here") {
+            assert_ne!(client.read_buf(&mut seen).await.unwrap(), 0, "closed");
+        }
+    }
+
+    async fn ends(client: &mut TcpStream) -> bool {
+        tokio::time::timeout(FOREVER, client.read_to_end(&mut Vec::new())).await.is_ok()
     }
 
     #[tokio::test]
     async fn who_connects_and_asks_nothing_is_let_go() {
         // Nothing; what may become a POST or HTTP/2; half a header; HTTP/2 without a request.
         for said in ["", "P", "POST / HTTP/1.1\r\nhos", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"] {
-            let mut client = client(Duration::from_millis(50)).await;
+            let mut client = client(SHORT, LONG).await;
             client.write_all(said.as_bytes()).await.unwrap();
-            let mut rest = Vec::new();
-            let end = tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut rest)).await;
-            assert!(end.is_ok(), "still connected after {said:?}");
+            assert!(ends(&mut client).await, "still connected after {said:?}");
         }
     }
 
     #[tokio::test]
     async fn who_has_asked_may_pause_between_requests() {
-        let patience = Duration::from_millis(200);
-        let mut client = client(patience).await;
-        for pause in [patience * 2, Duration::ZERO] {
-            client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-            let mut seen = Vec::new();
-            while !seen.ends_with(b"here") {
-                assert_ne!(client.read_buf(&mut seen).await.unwrap(), 0, "closed");
-            }
+        let mut client = client(SHORT * 4, LONG).await;
+        for pause in [SHORT * 8, Duration::ZERO] {
+            ask(&mut client, "/").await;
             tokio::time::sleep(pause).await;
         }
+    }
+
+    #[tokio::test]
+    async fn who_asks_no_more_is_let_go() {
+        // Nothing more, and half a header.
+        for said in ["", "GET / HTTP/1.1\r\nhos"] {
+            let mut client = client(LONG, SHORT).await;
+            ask(&mut client, "/").await;
+            let _may_be_late = client.write_all(said.as_bytes()).await;
+            assert!(ends(&mut client).await, "still connected after {said:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_an_answer_is_no_idler() {
+        let mut client = client(LONG, SHORT).await;
+        ask(&mut client, "/500").await;
+        assert!(ends(&mut client).await);
+    }
+
+    #[tokio::test]
+    async fn an_idle_http2_connection_ends_with_grace() {
+        let io = TokioIo::new(client(LONG, SHORT).await);
+        let (mut sender, connection) = http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), io).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = Request::get("http://a/500").body(Empty::new()).unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "here");
+        // The sender lives on: it is the server that ends it, and not with an error.
+        tokio::time::timeout(FOREVER, connection).await.expect("still connected").unwrap().unwrap();
+        assert!(sender.is_closed());
     }
 }

@@ -127,6 +127,41 @@ async fn a_model_that_does_not_wake_says_why() {
 }
 
 #[tokio::test]
+async fn a_request_at_its_deadline_gets_a_504_and_holds_nothing() {
+    let engine = Engine::start(|_, _| events(futures::stream::pending())).await;
+    let mut world = World::peers(&[engine.address], 1000).await;
+    world.args.request_timeout_seconds = 1;
+    world.operator.change(|snapshot| {
+        let mut asleep = snapshot.models["demo/chat"].clone();
+        (asleep.name, asleep.endpoints, asleep.wake_deadline) = ("asleep".into(), vec![], Millis(20_000));
+        snapshot.models.insert("demo/asleep".into(), asleep);
+    });
+    world.start().await;
+    let (working, waiting) = tokio::join!(world.chat(json!({})), world.chat(json!({"model": "asleep"})));
+    for reply in [working, waiting] {
+        assert_eq!((reply.status, &reply.json()["error"]["code"]), (504, &json!("deadline_exceeded")));
+    }
+    common::eventually("settled", || !world.ledger.accounts.lock().unwrap().settled.is_empty()).await;
+    let accounts = world.ledger.accounts.lock().unwrap();
+    assert_eq!((accounts.reserved.len(), accounts.held.len()), (1, 0));
+    // The replica had the prompt; what it made of it nobody knows.
+    assert_eq!((accounts.used(), accounts.only().usage.outcome.as_str()), (5, "deadline_exceeded"));
+}
+
+#[tokio::test]
+async fn who_waits_long_for_a_stream_hears_so_and_gets_the_error_in_it() {
+    let world = World::new(&[]).await;
+    world.operator.change(|snapshot| snapshot.models.get_mut("demo/chat").unwrap().wake_deadline = Millis(11_000));
+    let version = "quartermaster_gateway_snapshot_version";
+    while world.metric(version).await != Some(2.0) {}
+    let (streamed, whole) = tokio::join!(world.chat(json!({"stream": true})), world.chat(json!({})));
+    assert_eq!((streamed.status, whole.status), (200, 503));
+    let text = String::from_utf8(streamed.bytes.to_vec()).unwrap();
+    let error = text.strip_prefix(": waiting\n\ndata: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
+    assert_eq!(error.as_bytes(), whole.bytes);
+}
+
+#[tokio::test]
 async fn without_a_ledger_nothing_is_served() {
     let engine = Engine::answering(2).await;
     let world = World::new(&[engine.address]).await;

@@ -120,6 +120,22 @@ async fn a_shutdown_that_cuts_a_stream_settles_it() {
 }
 
 #[tokio::test]
+async fn a_stream_at_its_deadline_says_so_charges_what_came_and_stops_the_engine() {
+    let dropped = Arc::new(AtomicBool::new(false));
+    let engine = hanging(Arc::clone(&dropped)).await;
+    let mut world = World::peers(&[engine.address], 1000).await;
+    world.args.request_timeout_seconds = 1;
+    world.start().await;
+    let reply = world.chat(json!({"stream": true})).await;
+    let text = String::from_utf8(reply.bytes.to_vec()).unwrap();
+    let rest = text.strip_prefix(&[delta("one "), delta("two ")].concat()).unwrap();
+    let error: Value = serde_json::from_str(rest.strip_prefix("data: ").unwrap().trim_end()).unwrap();
+    assert_eq!(error["error"]["code"], "deadline_exceeded");
+    assert_eq!(settled(&world).await, (5, 2, "deadline_exceeded".to_owned()));
+    common::eventually("cancelled upstream", || dropped.load(Ordering::SeqCst)).await;
+}
+
+#[tokio::test]
 async fn a_stream_that_breaks_off_says_so_and_charges_what_came() {
     let script = |_, _: Value| {
         let pieces = [Ok(Bytes::from(delta("one "))), Ok(Bytes::from("data: {\"cho")), Err(io::Error::other("gone"))];

@@ -3,6 +3,7 @@
 //! ```text
 //! identify → parse → wake → count → admit (limits, reserve) → route and send → relay and meter → settle
 //! ```
+//! All of it within one deadline. From the wake on, a client that asked for a stream may see comments before its answer.
 
 pub mod identify;
 pub mod parse;
@@ -11,6 +12,7 @@ mod read;
 use crate::admit::{self, Bounds};
 use crate::app::App;
 use crate::catalogue::{Model, View};
+use crate::deadline::Deadline;
 use crate::ledger::millis;
 use crate::limits;
 use crate::meter::{Meter, UPSTREAM_ERROR};
@@ -20,7 +22,7 @@ use crate::tokenizer::{CountError, Counter};
 use crate::upstream::relay::{self, Occupied, Order};
 use crate::upstream::send::{self, Job, Payload, Sent};
 use crate::upstream::sse;
-use crate::wake;
+use crate::{waiting, wake};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use parse::{Api, Asked, Prompt};
@@ -29,7 +31,6 @@ use quartermaster_core::wire::gateway::ApiKey;
 use quartermaster_core::wire::ledger::{Amount, Reserve, Reserved};
 use serde_json::json;
 use std::sync::Arc;
-use std::time::Instant;
 use uuid::Uuid;
 
 /// Who asks which model; empty until known.
@@ -39,16 +40,23 @@ struct Names {
     model: String,
 }
 
+/// One request: its id, which names the attempt at the ledger, too, and its time.
+#[derive(Clone, Debug)]
+struct Ticket {
+    id: String,
+    deadline: Deadline,
+}
+
 /// Answers one request; a refusal is an answer, too.
 pub async fn serve(app: Arc<App>, request: Request<Incoming>) -> Response<Body> {
-    // Our own id, never the client's: it names the attempt at the ledger.
-    let id = Uuid::now_v7().to_string();
+    // Our own id, never the client's.
+    let ticket = Ticket { id: Uuid::now_v7().to_string(), deadline: Deadline::begin(app.request_timeout) };
     let mut names = Names::default();
-    let mut response = match dispatch(&app, request, &id, &mut names).await {
+    let mut response = match dispatch(&app, request, &ticket, &mut names).await {
         Ok(response) => response,
         Err(refusal) => {
             tracing::info!(
-                request = id,
+                request = ticket.id,
                 model = names.model,
                 status = refusal.status.as_u16(),
                 refusal.code,
@@ -58,14 +66,14 @@ pub async fn serve(app: Arc<App>, request: Request<Incoming>) -> Response<Body> 
         }
     };
     app.metrics.request(&names.namespace, &names.model, response.status().as_u16());
-    respond::set(response.headers_mut(), respond::REQUEST_ID, &id);
+    respond::set(response.headers_mut(), respond::REQUEST_ID, &ticket.id);
     response
 }
 
 async fn dispatch(
     app: &Arc<App>,
     request: Request<Incoming>,
-    id: &str,
+    ticket: &Ticket,
     names: &mut Names,
 ) -> Result<Response<Body>, Refusal> {
     let path = request.uri().path();
@@ -78,7 +86,7 @@ async fn dispatch(
     if request.method() != Method::POST {
         return Err(Refusal::method("POST"));
     }
-    generate(app, api, request, id, names).await
+    generate(app, api, request, ticket, names).await
 }
 
 fn view(app: &App) -> Result<Arc<View>, Refusal> {
@@ -109,29 +117,50 @@ async fn generate(
     app: &Arc<App>,
     api: Api,
     request: Request<Incoming>,
-    id: &str,
+    ticket: &Ticket,
     names: &mut Names,
 ) -> Result<Response<Body>, Refusal> {
-    let arrived = Instant::now();
+    let deadline = ticket.deadline;
     let busy = |_| Refusal::unavailable("overloaded", "This gateway is full. Ask again.", Millis::SECOND);
     let permit = Arc::clone(&app.requests).try_acquire_owned().map_err(busy)?;
     let view = view(app)?;
-    let key = identify::identify(request.headers(), &view)?;
+    let key = identify::identify(request.headers(), &view)?.clone();
     names.namespace.clone_from(&key.namespace);
-    let mut asked = parse::parse(api, &read::body(request).await?)?;
+    let asked = parse::parse(api, &deadline.within(read::body(request)).await?)?;
     let model = view.model(&key.namespace, &asked.model).ok_or_else(|| Refusal::no_model(&asked.model))?;
     names.model.clone_from(&model.route.name);
     let occupied = Occupied { in_flight: Held::new(&model.metrics.in_flight, 1), permit };
-    let model = wake::served(app, Arc::clone(model)).await?;
-    let counter = counter(app, &model).await?;
+    let stream = asked.stream;
+    let work = produce(Arc::clone(app), key, Arc::clone(model), asked, ticket.clone(), occupied);
+    // The work may take long, and an old snapshot need not live for it.
+    drop(view);
+    if stream {
+        waiting::answer(work, limits::WAITING_EVERY, deadline, &ticket.id).await
+    } else {
+        deadline.within(work).await
+    }
+}
+
+/// From the wake on. It owns all it needs, because it may go on in the body of an answer that has begun.
+async fn produce(
+    app: Arc<App>,
+    key: ApiKey,
+    model: Arc<Model>,
+    mut asked: Asked,
+    ticket: Ticket,
+    occupied: Occupied,
+) -> Result<Response<Body>, Refusal> {
+    let model = wake::served(&app, model).await?;
+    let counter = counter(&app, &model).await?;
     let prompt = count(&counter, &mut asked).await?;
     let bounds = admit::bounds(&model.route.limits, &asked, prompt)?;
-    let meter = Meter::new(app.setting(), Arc::clone(&model), counter, &key.subject, id.to_owned(), prompt);
-    let (meter, held) = reserve(app, key, meter, id, bounds).await?;
+    let setting = app.setting(ticket.deadline);
+    let meter = Meter::new(setting, Arc::clone(&model), counter, &key.subject, ticket.id.clone(), prompt);
+    let (meter, held) = reserve(&app, &key, meter, &ticket.id, bounds).await?;
     let max_tokens = admit::afforded(held, prompt, asked.choices);
     let body = parse::rewrite(&mut asked, &model.route.public_name, max_tokens);
-    let job = Job { api, stream: asked.stream, body, id: id.to_owned() };
-    forward(app, model, &job, meter, !asked.include_usage, arrived, occupied).await
+    let job = Job { api: asked.api, stream: asked.stream, body, id: ticket.id };
+    forward(&app, model, &job, meter, !asked.include_usage, ticket.deadline, occupied).await
 }
 
 async fn counter(app: &App, model: &Model) -> Result<Arc<Counter>, Refusal> {
@@ -207,7 +236,7 @@ async fn forward(
     job: &Job,
     mut meter: Meter,
     strip_usage: bool,
-    arrived: Instant,
+    deadline: Deadline,
     occupied: Occupied,
 ) -> Result<Response<Body>, Refusal> {
     let metrics = Arc::clone(&model.metrics);
@@ -228,7 +257,7 @@ async fn forward(
             respond::full(bytes)
         }
         Payload::Stream(first, rest) => {
-            relay::body(first, rest, Order { meter, metrics, strip_usage, arrived, place, occupied })
+            relay::body(first, rest, Order { meter, metrics, strip_usage, deadline, place, occupied })
         }
     };
     let mut response = Response::new(body);
@@ -236,7 +265,7 @@ async fn forward(
     let kind = kind.unwrap_or(HeaderValue::from_static("application/json"));
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     if job.stream {
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        response.headers_mut().insert(header::CACHE_CONTROL, respond::NO_CACHE);
     }
     respond::set(response.headers_mut(), respond::VARIANT, &variant);
     respond::set(response.headers_mut(), respond::HARDWARE_CLASS, &class);

@@ -6,6 +6,7 @@
 use super::pool::Place;
 use super::send::next_piece;
 use super::sse::{self, Splitter};
+use crate::deadline::{DEADLINE_EXCEEDED, Deadline};
 use crate::limits;
 use crate::meter::{Meter, UPSTREAM_ERROR};
 use crate::metrics::{Held, ModelMetrics};
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 
-/// After `[DONE]`, a replica has so long to end its answer; then the connection is not worth keeping.
+/// After `[DONE]`, a replica has so long to end its answer; after that the connection is not worth keeping.
 const EPILOGUE: Duration = Duration::from_millis(200);
 
 /// What a request occupies until its answer is over.
@@ -50,7 +51,7 @@ pub struct Relay {
     metrics: Arc<ModelMetrics>,
     strip_usage: bool,
     step: Step,
-    arrived: Instant,
+    deadline: Deadline,
     sent: Option<Instant>,
     _place: Place,
     _occupied: Occupied,
@@ -65,8 +66,8 @@ pub struct Order {
     pub metrics: Arc<ModelMetrics>,
     /// The client did not ask for the chunk with usage.
     pub strip_usage: bool,
-    /// When the request came.
-    pub arrived: Instant,
+    /// The request's.
+    pub deadline: Deadline,
     /// The replica's place.
     pub place: Place,
     /// Ours.
@@ -75,7 +76,7 @@ pub struct Order {
 
 /// The stream as a body for the client.
 pub fn body(first: Bytes, upstream: Incoming, order: Order) -> Body {
-    let Order { meter, metrics, strip_usage, arrived, place, occupied } = order;
+    let Order { meter, metrics, strip_usage, deadline, place, occupied } = order;
     let relay = Relay {
         first: Some(first),
         upstream,
@@ -84,7 +85,7 @@ pub fn body(first: Bytes, upstream: Incoming, order: Order) -> Body {
         metrics,
         strip_usage,
         step: Step::Reading,
-        arrived,
+        deadline,
         sent: None,
         _place: place,
         _occupied: occupied,
@@ -97,9 +98,10 @@ impl Relay {
         while self.step == Step::Reading {
             let piece = match self.first.take() {
                 Some(first) => Ok(Some(first)),
-                None => next_piece(&mut self.upstream, limits::IDLE_TIMEOUT).await,
+                None => next_piece(&mut self.upstream, limits::IDLE_TIMEOUT.min(self.deadline.left())).await,
             };
             let out = match piece {
+                _ if self.deadline.passed() => self.late().await,
                 Ok(Some(bytes)) => self.digest(&bytes).await,
                 Ok(None) => self.end().await,
                 Err(problem) => self.broken(&problem).await,
@@ -110,7 +112,9 @@ impl Relay {
             }
         }
         if self.step == Step::Epilogue {
-            while let Ok(Some(_)) = next_piece(&mut self.upstream, EPILOGUE).await {}
+            let rest = async { while let Ok(Some(_)) = next_piece(&mut self.upstream, EPILOGUE).await {} };
+            // Ended or not: the client waits for the end of its answer.
+            let _ended = tokio::time::timeout(EPILOGUE, rest).await;
         }
         None
     }
@@ -154,17 +158,26 @@ impl Relay {
     /// The client has some of the answer already, so there is no other try: say it in the stream.
     async fn broken(&mut self, problem: &str) -> Bytes {
         tracing::warn!(problem, "a stream broke off");
-        self.meter.fail(UPSTREAM_ERROR).await;
-        self.step = Step::Ended;
         let mut refusal = Refusal::upstream();
         refusal.message = "The model's server failed in the midst of the answer. What was sent is charged.".to_owned();
-        Bytes::from([b"data: ", refusal.json().as_ref(), b"\n\n"].concat())
+        self.cut(UPSTREAM_ERROR, &refusal).await
+    }
+
+    async fn late(&mut self) -> Bytes {
+        tracing::info!("a stream is cut off at its deadline");
+        self.cut(DEADLINE_EXCEEDED, &self.deadline.refusal()).await
+    }
+
+    async fn cut(&mut self, outcome: &str, refusal: &Refusal) -> Bytes {
+        self.meter.fail(outcome).await;
+        self.step = Step::Ended;
+        sse::event(&refusal.json())
     }
 
     fn observe(&mut self) {
         let now = Instant::now();
         match self.sent.replace(now) {
-            None => self.metrics.first_token.observe(now.duration_since(self.arrived).as_secs_f64()),
+            None => self.metrics.first_token.observe(self.deadline.elapsed().as_secs_f64()),
             Some(before) => self.metrics.inter_token.observe(now.duration_since(before).as_secs_f64()),
         }
     }

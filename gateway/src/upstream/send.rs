@@ -4,6 +4,7 @@
 //! until the deadline; a replica that fell over while it worked is replaced a bounded number of times.
 
 use super::pool::Place;
+use super::sse;
 use crate::app::App;
 use crate::catalogue::Model;
 use crate::client;
@@ -181,7 +182,7 @@ async fn try_once(app: &App, model: &Model, job: &Job, address: &str) -> Result<
 
 /// Built from nothing: no header of the client gets through, so none can name a tenant or a route.
 fn request(job: &Job, address: &str) -> Result<Request<Full<Bytes>>, http::Error> {
-    let accept = if job.stream { "text/event-stream" } else { "application/json" };
+    let accept = if job.stream { sse::CONTENT_TYPE } else { "application/json" };
     Request::builder()
         .method(Method::POST)
         .uri(format!("http://{address}{}", job.api.path()))
@@ -193,9 +194,7 @@ fn request(job: &Job, address: &str) -> Result<Request<Full<Bytes>>, http::Error
 
 async fn receive(response: Response<Incoming>, stream: bool) -> Result<(HeaderMap, Payload), Failure> {
     let (head, body) = response.into_parts();
-    let events =
-        head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-    let payload = if stream && events {
+    let payload = if stream && sse::is_stream(&head.headers) {
         first_piece(body).await?
     } else {
         let whole = Limited::new(body, limits::ANSWER_BYTES_MAX).collect();

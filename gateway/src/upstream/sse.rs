@@ -4,8 +4,24 @@
 
 use crate::limits;
 use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header};
 use serde::Deserialize;
 use std::borrow::Cow;
+
+/// Of a stream of events.
+pub const CONTENT_TYPE: &str = "text/event-stream";
+
+/// Whether the answer with these headers is a stream of events.
+pub fn is_stream(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(CONTENT_TYPE.as_bytes()))
+}
+
+/// An event that carries this JSON.
+pub fn event(json: &[u8]) -> Bytes {
+    // Line breaks stand only between tokens of JSON; in an event they would end the line.
+    let line = json.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte });
+    b"data: ".iter().copied().chain(line).chain(*b"\n\n").collect()
+}
 
 /// An upstream that sends an event without end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -391,6 +391,7 @@ impl World {
             internal_token_file: token,
             state_dir: state.path().join("state"),
             drain_seconds: 5,
+            request_timeout_seconds: 600,
             threads: 0,
         };
         Self { operator, ledger, args, http: pool(), gateway: None, state }
