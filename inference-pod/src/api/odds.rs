@@ -46,12 +46,12 @@ impl Odds {
         }
     }
 
-    /// The log odds that were not told yet, in the endpoint's shape; null where not asked for.
+    /// The log odds that were not told yet, in the endpoint's shape; null where there are none.
     pub(super) fn take(&mut self) -> Value {
-        if self.tell.logprobs.is_none() {
+        let pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() {
             return Value::Null;
         }
-        let pending = std::mem::take(&mut self.pending);
         match self.kind {
             Kind::Chat => json!({"content": pending.iter().map(token).collect::<Vec<Value>>(), "refusal": null}),
             Kind::Text => self.columns(&pending),
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(told["content"][2], json!({"token": "t", "logprob": -0.25, "bytes": [116], "top_logprobs": top}));
         assert_eq!(told["content"][0]["bytes"], json!([0xC3]));
         assert_eq!(told["content"].as_array().unwrap().len(), 3);
-        assert_eq!(odds.take(), json!({"content": [], "refusal": null}));
+        assert_eq!(odds.take(), Value::Null);
         assert_eq!(odds.confidence(), None);
     }
 
