@@ -86,10 +86,10 @@ fn grammar(form: &Form) -> Result<TopLevelGrammar, ConstraintError> {
         _ => Ok(text.clone()),
     };
     match form {
-        Form::JsonObject => Ok(TopLevelGrammar::from_json_schema(serde_json::json!({"type": "object"}))),
+        Form::JsonObject => Ok(json(serde_json::json!({"type": "object"}))),
         Form::JsonSchema(schema) => {
             text(&schema.to_string())?;
-            Ok(TopLevelGrammar::from_json_schema(schema.clone()))
+            Ok(json(schema.clone()))
         }
         Form::Grammar(grammar) => Ok(TopLevelGrammar::from_lark(text(grammar)?)),
         Form::Regex(regex) => Ok(TopLevelGrammar::from_regex(&text(regex)?)),
@@ -101,6 +101,15 @@ fn grammar(form: &Form) -> Result<TopLevelGrammar, ConstraintError> {
             Ok(TopLevelGrammar::from_lark(text(&format!("start: {}", quoted.join(" | ")))?))
         }
     }
+}
+
+/// One space after a comma or colon and no other: where any whitespace may come, some models write nothing else.
+fn json(mut schema: Value) -> TopLevelGrammar {
+    let spaces = serde_json::json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
+    if let Value::Object(schema) = &mut schema {
+        schema.entry("x-guidance").or_insert(spaces);
+    }
+    TopLevelGrammar::from_json_schema(schema)
 }
 
 /// One answer's way through its form.
@@ -167,6 +176,9 @@ mod tests {
         fn longest_token_bytes(&self) -> usize {
             1
         }
+        fn tokens(&self) -> usize {
+            256
+        }
     }
 
     /// What comes out where the model likes the bytes of `wish` best, in turn, and then the end.
@@ -197,6 +209,7 @@ mod tests {
             "additionalProperties": false});
         let said = forced(Form::JsonSchema(schema.clone()), "{\"n\": 42}").unwrap();
         assert_eq!(serde_json::from_str::<Value>(&said).unwrap(), serde_json::json!({"n": 42}));
+        assert_eq!(forced(Form::JsonObject, &"\t\n  ".repeat(40)).unwrap().find(char::is_whitespace), None);
         let said = forced(Form::JsonSchema(schema), "no, I will not! 7}").unwrap();
         assert!(serde_json::from_str::<Value>(&said).unwrap()["n"].is_i64(), "{said}");
     }

@@ -40,6 +40,18 @@ pub const WARM_UP_PROMPT_TOKENS: u32 = 4;
 pub const STOPS_MAX: usize = 16;
 /// Longest stop text: it bounds how much text is withheld.
 pub const STOP_BYTES_MAX: usize = 1024;
+/// Most choices of one request: each holds a place.
+pub const CHOICES_MAX: u32 = 16;
+/// Most likeliest tokens that a chat may ask for, as in OpenAI's API.
+pub const TOP_LOGPROBS_MAX: u32 = 20;
+/// Most likeliest tokens that a completion may ask for, as in OpenAI's API.
+pub const COMPLETION_LOGPROBS_MAX: u32 = 5;
+/// Most tokens that `logit_bias` may name: each is touched in every step.
+pub const LOGIT_BIAS_MAX: usize = 1024;
+/// Most tools of one request, as in OpenAI's API.
+pub const TOOLS_MAX: usize = 128;
+/// Longest name of a tool, as in OpenAI's API.
+pub const TOOL_NAME_BYTES_MAX: usize = 64;
 /// `max_tokens` of `/v1/completions` where the request has none, as in OpenAI's API.
 pub const COMPLETION_TOKENS_DEFAULT: u32 = 16;
 /// Seconds that a refused client is asked to wait.

@@ -118,7 +118,8 @@ async fn bad_requests_name_their_field() {
         (chat(json!({"messages": "hi"})), "messages", "invalid_value"),
         (chat(json!({"messages": [{"role": "user", "content": 5}]})), "messages[0].content", "invalid_value"),
         (chat(json!({"temperature": "hot"})), "temperature", "invalid_value"),
-        (chat(json!({"n": 2})), "n", "invalid_value"),
+        (chat(json!({"n": 17})), "n", "invalid_value"),
+        (chat(json!({"guided_regex": "("})), "guided_regex", "invalid_value"),
         (chat(json!({"model": null})), "model", "invalid_value"),
         (chat(json!({"max_tokens": 60})), "max_tokens", "context_length_exceeded"),
         (

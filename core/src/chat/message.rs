@@ -76,8 +76,42 @@ fn message(path: &str, value: &Value) -> Result<Message, ChatError> {
         None => return Err(ChatError::new(format!("{path}.role"), "is required: system, user, assistant or tool")),
     };
     let content = content(&format!("{path}.content"), fields.get("content"), &role)?;
-    let rest = fields.iter().filter(|(key, _)| *key != "role" && *key != "content");
-    Ok(Message { role, content, rest: rest.map(|(key, value)| (key.clone(), value.clone())).collect() })
+    // Null is the same as absent: templates ask whether a field is there.
+    let rest = fields.iter().filter(|(key, value)| *key != "role" && *key != "content" && !value.is_null());
+    let mut rest: Map<String, Value> = rest.map(|(key, value)| (key.clone(), value.clone())).collect();
+    if let Some(calls) = rest.get_mut("tool_calls") {
+        read_arguments(&format!("{path}.tool_calls"), calls)?;
+    }
+    Ok(Message { role, content, rest })
+}
+
+/// The arguments of each call, which the API has as JSON text, become the values that templates count on.
+fn read_arguments(path: &str, calls: &mut Value) -> Result<(), ChatError> {
+    let Value::Array(calls) = calls else {
+        return Err(ChatError::new(path, format!("must be a list, not {}", kind(calls))));
+    };
+    if calls.len() > PARTS_MAX {
+        return Err(ChatError::new(path, format!("holds {} calls; at most {PARTS_MAX}", calls.len())));
+    }
+    for (index, call) in calls.iter_mut().enumerate() {
+        let path = format!("{path}[{index}].function");
+        let Some(function) = call.get_mut("function").and_then(Value::as_object_mut) else {
+            return Err(ChatError::new(path, "is required: an object with name and arguments"));
+        };
+        if !function.get("name").is_some_and(Value::is_string) {
+            return Err(ChatError::new(format!("{path}.name"), "is required: a text"));
+        }
+        let arguments = match function.get("arguments") {
+            Some(Value::String(text)) => serde_json::from_str(text).ok().filter(Value::is_object),
+            Some(Value::Object(_)) => None,
+            _ => return Err(ChatError::new(format!("{path}.arguments"), "is required: JSON as a text")),
+        };
+        // What is no JSON stays a text: the model wrote it.
+        if let Some(arguments) = arguments {
+            function.insert("arguments".into(), arguments);
+        }
+    }
+    Ok(())
 }
 
 fn content(path: &str, value: Option<&Value>, role: &str) -> Result<String, ChatError> {
@@ -149,6 +183,26 @@ mod tests {
     fn unknown_fields_pass_through() {
         let read = messages(Some(&json!([{"role": "user", "content": "a", "name": "ann"}]))).unwrap();
         assert_eq!(read[0].rest["name"], "ann");
+    }
+
+    #[test]
+    fn tool_calls_are_read_and_null_is_absent() {
+        let of = |function: Value| {
+            let calls = json!([{"id": "1", "type": "function", "function": function}]);
+            messages(Some(&json!([{"role": "assistant", "tool_calls": calls, "refusal": null}])))
+        };
+        let read = of(json!({"name": "f", "arguments": "{\"a\": [1]}"})).unwrap();
+        assert_eq!(read[0].rest["tool_calls"][0]["function"]["arguments"], json!({"a": [1]}));
+        assert!(!read[0].rest.contains_key("refusal"));
+        let broken = of(json!({"name": "f", "arguments": "{"})).unwrap();
+        assert_eq!(broken[0].rest["tool_calls"][0]["function"]["arguments"], "{");
+        let wrong = |function: Value| of(function).unwrap_err().field;
+        assert_eq!(wrong(json!(1)), "messages[0].tool_calls[0].function");
+        assert_eq!(wrong(json!({"arguments": "{}"})), "messages[0].tool_calls[0].function.name");
+        assert_eq!(wrong(json!({"name": "f", "arguments": 1})), "messages[0].tool_calls[0].function.arguments");
+        assert_eq!(field(json!([{"role": "assistant", "tool_calls": {}}])), "messages[0].tool_calls");
+        let answer = json!([{"role": "tool", "tool_call_id": "1", "content": "42"}]);
+        assert_eq!(messages(Some(&answer)).unwrap()[0].rest["tool_call_id"], "1");
     }
 
     #[test]

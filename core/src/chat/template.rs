@@ -10,7 +10,7 @@ use std::io;
 
 /// Longest template source in bytes.
 const SOURCE_MAX: usize = 256 * 1024;
-/// Steps that rendering may take before the first message, and for each message: a template comes from a stranger's file.
+/// Steps that rendering may take before the first message, and for each message and tool: a template comes from a stranger's file.
 const FUEL_BASE: u64 = 200_000;
 const FUEL_PER_MESSAGE: u64 = 20_000;
 const NAME: &str = "chat_template";
@@ -67,13 +67,28 @@ impl ChatTemplate {
     /// # Errors
     /// Where the template refuses the messages, or fails on them.
     pub fn render(&self, messages: &[Message], now: jiff::Timestamp) -> Result<String, TemplateError> {
+        self.render_with(messages, None, now)
+    }
+
+    /// The same, with the tools that the assistant may call, as the request has them.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn render_with(
+        &self,
+        messages: &[Message],
+        tools: Option<&[serde_json::Value]>,
+        now: jiff::Timestamp,
+    ) -> Result<String, TemplateError> {
         let mut environment = self.environment.clone();
-        let count = u64::try_from(messages.len()).unwrap_or(u64::MAX);
+        let count = messages.len().saturating_add(tools.map_or(0, <[_]>::len));
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
         environment.set_fuel(Some(FUEL_PER_MESSAGE.saturating_mul(count).saturating_add(FUEL_BASE)));
         environment.add_function("strftime_now", move |format: &str| strftime(format, now));
         let template = environment.get_template(NAME).map_err(|error| TemplateError::Syntax(error.to_string()))?;
         let variables = context! {
             messages => Value::from(Serde(messages)),
+            tools => tools.map(|tools| Value::from(Serde(tools))),
             bos_token => self.bos_token.as_str(),
             eos_token => self.eos_token.as_str(),
             add_generation_prompt => true,
@@ -188,6 +203,21 @@ mod tests {
     fn an_endless_template_runs_out_of_fuel() {
         let source = "{% for a in range(9999) %}{% for b in range(9999) %}{{ a * b }}{% endfor %}{% endfor %}";
         assert!(matches!(render(source, &[Message::new("user", "a")]).unwrap_err(), TemplateError::Render(_)));
+    }
+
+    #[test]
+    fn tools_are_none_or_what_the_request_has() {
+        let source = "{% if tools is none %}no tools{% else %}{% for t in tools %}{{ t | tojson }}{% endfor %}{% endif %}\
+            {% for m in messages %}{% if m.tool_calls %}{% for c in m.tool_calls %}|{{ c.function.name }} \
+            {{ c.function.arguments | tojson }}{% endfor %}{% endif %}{% endfor %}";
+        let call = serde_json::json!([{"role": "assistant", "content": null, "tool_calls": [
+            {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{\"a\": 1}"}}]}]);
+        let messages = super::super::messages(Some(&call)).unwrap();
+        let template = ChatTemplate::new(source, None, None).unwrap();
+        assert_eq!(template.render(&messages, now()).unwrap(), "no tools|f {\"a\": 1}");
+        let tools = [serde_json::json!({"type": "function", "function": {"name": "f"}})];
+        let prompt = template.render_with(&messages, Some(&tools), now()).unwrap();
+        assert_eq!(prompt, "{\"type\": \"function\", \"function\": {\"name\": \"f\"}}|f {\"a\": 1}");
     }
 
     proptest! {

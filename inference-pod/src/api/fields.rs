@@ -2,6 +2,7 @@
 
 use super::error::ApiError;
 use axum::http::StatusCode;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// The fields of one object, with the path that leads to it.
@@ -37,7 +38,9 @@ impl<'a> Fields<'a> {
         self.map.get(name).filter(|value| !value.is_null())
     }
 
-    fn wrong(&self, name: &str, wanted: &str) -> ApiError {
+    /// The error for a field that is something else than `wanted`.
+    #[must_use]
+    pub fn wrong(&self, name: &str, wanted: &str) -> ApiError {
         ApiError::field(format!("{}{name}", self.path), format!("must be {wanted}"))
     }
 
@@ -67,6 +70,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A whole number from `least` to `most`.
+    pub fn within(&self, name: &str, least: u32, most: u32) -> Result<Option<u32>, ApiError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let number = whole(value).and_then(|number| u32::try_from(number).ok());
+        let number = number.filter(|number| (least..=most).contains(number));
+        number.map(Some).ok_or_else(|| self.wrong(name, &format!("a whole number from {least} to {most}")))
+    }
+
     /// A whole number of 64 bits.
     pub fn integer(&self, name: &str) -> Result<Option<i64>, ApiError> {
         let Some(value) = self.get(name) else { return Ok(None) };
@@ -80,6 +91,24 @@ impl<'a> Fields<'a> {
         match value.as_f64() {
             Some(number) if (least..=most).contains(&number) => Ok(Some(number)),
             _ => Err(self.wrong(name, &format!("a number from {least} to {most}"))),
+        }
+    }
+
+    /// A number from `least` to `most`, in single precision.
+    pub fn single(&self, name: &str, least: f32, most: f32) -> Result<Option<f32>, ApiError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        match f32::deserialize(value) {
+            Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),
+            _ => Err(self.wrong(name, &format!("a number from {least} to {most}"))),
+        }
+    }
+
+    /// A list of at most `most` items.
+    pub fn list(&self, name: &str, most: usize) -> Result<Option<&'a [Value]>, ApiError> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::Array(items)) if items.len() <= most => Ok(Some(items)),
+            Some(_) => Err(self.wrong(name, &format!("a list of at most {most}"))),
         }
     }
 

@@ -2,30 +2,40 @@
 
 pub mod admin;
 mod answer;
+mod cancel;
 pub mod error;
 pub mod fields;
-pub mod generate;
+pub mod form;
+mod generate;
+mod generation;
+mod odds;
 pub mod request;
+pub mod sampling;
+mod screen;
 pub mod state;
+mod stream;
+mod tokens;
+mod tools;
 
 use crate::limits::{BODY_BYTES_MAX, BODY_DRAIN_BYTES_MAX, BODY_TIMEOUT, COMPLETION_TOKENS_DEFAULT};
 use admin::Admin;
-use answer::{Head, Kind};
+use answer::{Answer, Head};
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Extension, Json, Router};
 use error::ApiError;
 use fields::Fields;
 use futures::StreamExt;
-use generate::Prompt;
+use generate::Ask;
 use quartermaster_core::chat;
-use request::Common;
+use request::{Common, Kind, Prompt};
 use serde_json::{Map, Value, json};
-use state::{App, Phase};
+use state::{App, Loaded, Phase};
 use std::sync::Arc;
+use tools::Tools;
 
 /// All routes.
 pub fn router(app: Arc<App>, admin: Option<Admin>) -> Router {
@@ -35,6 +45,9 @@ pub fn router(app: Arc<App>, admin: Option<Admin>) -> Router {
         .route("/v1/completions", post(completions))
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
+        .route("/v1/requests/{id}/choices/{index}", delete(cancel::choice))
+        .route("/tokenize", post(tokens::count))
+        .route("/detokenize", post(tokens::join))
         .route("/tokenizer", get(tokenizer))
         .route("/admin/variant", get(admin::serving).post(admin::swap))
         .layer(Extension(admin))
@@ -52,16 +65,26 @@ async fn chat_completions(State(app): State<Arc<App>>, request: Request) -> Resu
     let map = read(request).await?;
     let fields = Fields::new(&map);
     known_model(&app, fields)?;
-    let messages = chat::messages(map.get("messages")).map_err(|error| ApiError::field(error.field, error.problem))?;
-    let common = Common::read(fields, &headers, fresh_seed())?;
-    let text = match app.loaded().await?.template.as_ref() {
-        Ok(template) => template.render(&messages, jiff::Timestamp::now()),
+    let tools = Tools::read(fields)?;
+    let mut common = Common::read(fields, Kind::Chat, &headers, fresh_seed())?;
+    let tools = tools.beside(&mut common.form)?;
+    let loaded = app.loaded().await?;
+    let prompt = Prompt::Text(render(&loaded, fields, &tools)?);
+    let ask = Ask { prompt, field: "messages", default_max_tokens: None };
+    let head = Head::new(Kind::Chat, &app.config.model);
+    let generation = generate::start(&app, &loaded, &head.id, ask, &common).await?;
+    answer::send(Answer { head, generation, tools, echo: None }, &common).await
+}
+
+/// The prompt's text by the model's template.
+fn render(loaded: &Loaded, fields: Fields<'_>, tools: &Tools) -> Result<String, ApiError> {
+    let messages =
+        chat::messages(fields.get("messages")).map_err(|error| ApiError::field(error.field, error.problem))?;
+    let text = match loaded.template.as_ref() {
+        Ok(template) => template.render_with(&messages, tools.offered(), jiff::Timestamp::now()),
         Err(error) => return Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "no_chat_template", error.to_string())),
     };
-    let text = text.map_err(|error| ApiError::field("messages", error))?;
-    let prompt = Prompt { text: &text, field: "messages", default_max_tokens: None };
-    let generation = generate::start(&app, prompt, &common).await?;
-    answer::send(Head::new(Kind::Chat, &app.config.model), generation, &common).await
+    text.map_err(|error| ApiError::field("messages", error))
 }
 
 async fn completions(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
@@ -69,14 +92,21 @@ async fn completions(State(app): State<Arc<App>>, request: Request) -> Result<Re
     let map = read(request).await?;
     let fields = Fields::new(&map);
     known_model(&app, fields)?;
-    let text = request::prompt(fields)?;
-    if fields.flag("echo")? {
-        return Err(ApiError::field("echo", "is not supported; leave it out"));
+    let prompt = request::prompt(fields)?;
+    let common = Common::read(fields, Kind::Text, &headers, fresh_seed())?;
+    let echoes = fields.flag("echo")?;
+    if echoes && common.tell.logprobs.is_some() {
+        return Err(ApiError::field("echo", "is not supported together with logprobs"));
     }
-    let common = Common::read(fields, &headers, fresh_seed())?;
-    let prompt = Prompt { text, field: "prompt", default_max_tokens: Some(COMPLETION_TOKENS_DEFAULT) };
-    let generation = generate::start(&app, prompt, &common).await?;
-    answer::send(Head::new(Kind::Text, &app.config.model), generation, &common).await
+    let loaded = app.loaded().await?;
+    let echo = echoes.then(|| match &prompt {
+        Prompt::Text(text) => text.clone(),
+        Prompt::Tokens(tokens) => tokens::text(&loaded, tokens),
+    });
+    let ask = Ask { prompt, field: "prompt", default_max_tokens: Some(COMPLETION_TOKENS_DEFAULT) };
+    let head = Head::new(Kind::Text, &app.config.model);
+    let generation = generate::start(&app, &loaded, &head.id, ask, &common).await?;
+    answer::send(Answer { head, generation, tools: Tools::default(), echo }, &common).await
 }
 
 fn fresh_seed() -> u64 {

@@ -1,6 +1,8 @@
 //! What the handlers share.
 
+use super::cancel::Running;
 use super::error::ApiError;
+use super::form::Forms;
 use crate::driver::Message;
 use crate::engine::Vocabulary;
 use crate::limits::{QUEUE_PER_SLOT, SWAP_WAIT_MAX, TOKENIZE_PARALLEL};
@@ -44,6 +46,8 @@ pub struct Loaded {
     pub rules: Arc<TokenizerBundle>,
     /// To the driver.
     pub inbox: Sender<Message>,
+    /// Makes constraints, once the first request asks for one.
+    pub forms: Forms,
 }
 
 /// State of the server.
@@ -56,6 +60,8 @@ pub struct App {
     pub places: Arc<Semaphore>,
     /// A permit for each tokenization.
     pub tokenizing: Semaphore,
+    /// Answers under way, by their ids.
+    pub running: Arc<Running>,
     /// Start of the process, for `created` of the model.
     pub started: jiff::Timestamp,
     /// Served from; none while loading, and while one variant must go before the next has room.
@@ -71,6 +77,7 @@ impl App {
         Self {
             places: Arc::new(Semaphore::new(slots.saturating_mul(QUEUE_PER_SLOT + 1))),
             tokenizing: Semaphore::new(TOKENIZE_PARALLEL),
+            running: Arc::default(),
             started: jiff::Timestamp::now(),
             loaded: watch::Sender::new(None),
             phase: AtomicU8::new(0),

@@ -139,6 +139,10 @@ impl Vocabulary for LlamaWeights {
     fn longest_token_bytes(&self) -> usize {
         self.longest_token_bytes
     }
+
+    fn tokens(&self) -> usize {
+        self.vocabulary_tokens()
+    }
 }
 
 /// A context: KV cache and buffers for many sequences.

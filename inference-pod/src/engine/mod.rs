@@ -60,4 +60,6 @@ pub trait Vocabulary: Send + Sync {
     fn specials(&self) -> Specials;
     /// Bytes of the longest token: a text of `n` bytes has at least `n / this` tokens.
     fn longest_token_bytes(&self) -> usize;
+    /// Size of the vocabulary: its tokens are 0 up to this.
+    fn tokens(&self) -> usize;
 }

@@ -2,6 +2,7 @@
 
 use super::llama::{LlamaEngine, LlamaWeights};
 use super::{EngineError, Vocabulary, warm_up};
+use crate::api::form::Forms;
 use crate::api::state::Loaded;
 use crate::driver::{Driver, Message};
 use crate::exit::{Failure, Reason, TerminationLog};
@@ -164,6 +165,7 @@ fn loaded(prepared: &Prepared, way: Way, vocabulary: Arc<dyn Vocabulary>, inbox:
         template: Arc::new(template),
         rules: Arc::new(rules),
         inbox,
+        forms: Forms::default(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use quartermaster_core::chat::ChatTemplate;
 use quartermaster_core::wire::serve::{ServeConfig, TokenizerBundle, VariantFile};
+use quartermaster_inference_pod::api::form::Forms;
 use quartermaster_inference_pod::api::router;
 use quartermaster_inference_pod::api::state::{App, Loaded};
 use quartermaster_inference_pod::driver::{Driver, Message};
@@ -39,6 +40,9 @@ impl Vocabulary for Bytes {
     fn longest_token_bytes(&self) -> usize {
         1
     }
+    fn tokens(&self) -> usize {
+        256
+    }
 }
 
 /// What the test sees of the engine.
@@ -50,6 +54,9 @@ pub struct Seen {
     pub fail: AtomicBool,
     pub slow: Mutex<Duration>,
 }
+
+/// In a script: any small letter, all equally likely.
+pub const ANY: u8 = b'?';
 
 /// Answers each prompt with the script, then ends. It checks the driver: positions must follow on, slots must be cleared.
 pub struct Script {
@@ -76,7 +83,10 @@ impl Engine for Script {
                 state.1 = Some(at);
                 let token = self.answer.get(at).copied().unwrap_or(0);
                 let mut logits = [0_f32; 256];
-                logits[usize::from(token)] = 50.0;
+                match token {
+                    ANY => logits[97..123].fill(50.0),
+                    token => logits[usize::from(token)] = 50.0,
+                }
                 read(index, &logits);
             }
         }
@@ -161,7 +171,8 @@ impl Server {
         };
         let metrics = Arc::clone(&server.app.metrics);
         std::thread::spawn(move || Driver::new(engine, Arc::new(Bytes), metrics, capacity).run(&messages));
-        let template = ChatTemplate::new("{% for m in messages %}{{ m.content }}{% endfor %}", None, None);
+        let source = "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}";
+        let template = ChatTemplate::new(source, None, None);
         server.app.serve(Arc::new(Loaded {
             variant: "v".into(),
             way: (true, Sharing::Cells),
@@ -170,6 +181,7 @@ impl Server {
             template: Arc::new(template),
             rules: Arc::new(rules()),
             inbox,
+            forms: Forms::default(),
         }));
         server
     }
@@ -199,6 +211,17 @@ impl Server {
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let text = response.text().await.unwrap();
         text.lines().filter_map(|line| line.strip_prefix("data: ")).map(str::to_owned).collect()
+    }
+
+    /// Waits, at most ten seconds, until every place is free.
+    pub async fn idle(&self) {
+        for _ in 0..500 {
+            if self.app.in_flight() == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{} places were never given back", self.app.in_flight());
     }
 
     /// A number from `/metrics`.
