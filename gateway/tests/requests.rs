@@ -6,6 +6,7 @@ mod common;
 use bytes::Bytes;
 use common::{BROKE, Engine, KEY, World, answer, chat};
 use http_body_util::Full;
+use quartermaster_core::wire::serve::TENANT_HEADER;
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -53,7 +54,7 @@ async fn no_header_of_the_client_reaches_a_replica() {
     let engine = Engine::answering(1).await;
     let world = World::new(&[engine.address]).await;
     let mut request = world.request("/v1/chat/completions", KEY, &chat(json!({})));
-    for name in ["x-quartermaster-variant", "x-request-id", "x-tenant", "cookie", "x-forwarded-for"] {
+    for name in ["x-quartermaster-variant", "x-request-id", "x-tenant", "cookie", "x-forwarded-for", TENANT_HEADER] {
         request.headers_mut().insert(name, "forged".parse().unwrap());
     }
     let reply = common::Reply::read(world.send(request).await).await;
@@ -62,6 +63,7 @@ async fn no_header_of_the_client_reaches_a_replica() {
     let headers = engine.headers.lock().unwrap()[0].clone();
     assert!(headers.values().all(|value| value != "forged"), "{headers:?}");
     assert!(!headers.contains_key("authorization"));
+    assert_eq!(headers[TENANT_HEADER], "demo/team", "the budget that pays is who the replica is fair to");
 }
 
 #[tokio::test]

@@ -159,7 +159,8 @@ async fn produce(
     let (meter, held) = reserve(&app, &key, meter, &ticket.id, bounds).await?;
     let max_tokens = admit::afforded(held, prompt, asked.choices);
     let body = parse::rewrite(&mut asked, &model.route.public_name, max_tokens);
-    let job = Job { api: asked.api, stream: asked.stream, body, id: ticket.id };
+    let tenant = key.budgets.into_iter().next().unwrap_or(key.subject);
+    let job = Job { api: asked.api, stream: asked.stream, body, id: ticket.id, tenant };
     forward(&app, model, &job, meter, !asked.include_usage, ticket.deadline, occupied).await
 }
 

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use quartermaster_core::wire::serve::TENANT_HEADER;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,6 +34,8 @@ pub struct Job {
     pub body: Bytes,
     /// The request's id.
     pub id: String,
+    /// Whose it is, for fairness at the replica: the budget that pays first.
+    pub tenant: String,
 }
 
 /// A replica's answer that may be given to the client.
@@ -189,6 +192,7 @@ fn request(job: &Job, address: &str) -> Result<Request<Full<Bytes>>, http::Error
         .header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
         .header(header::ACCEPT, HeaderValue::from_static(accept))
         .header(REQUEST_ID, &job.id)
+        .header(TENANT_HEADER, &job.tenant)
         .body(Full::new(job.body.clone()))
 }
 

@@ -114,7 +114,7 @@ fn last_words(ended: &ContainerStateTerminated) -> Option<(Reason, String)> {
     let reason = match words.reason.as_str() {
         "ModelTooLarge" => Reason::ModelTooLarge,
         "CorruptModel" => Reason::ModelCorrupt,
-        "ModelNotFound" => Reason::SourceUnavailable,
+        "ModelNotFound" | "SourceUnavailable" | "DiskFull" => Reason::SourceUnavailable,
         _ => Reason::EngineFailing,
     };
     Some((reason, words.message))
@@ -162,6 +162,8 @@ mod tests {
             ("ModelTooLarge", Reason::ModelTooLarge),
             ("CorruptModel", Reason::ModelCorrupt),
             ("ModelNotFound", Reason::SourceUnavailable),
+            ("SourceUnavailable", Reason::SourceUnavailable),
+            ("DiskFull", Reason::SourceUnavailable),
             ("BadConfig", Reason::EngineFailing),
         ] {
             let said = json!({"reason": word, "message": "needs 300 MB, has 200 MB"}).to_string();
