@@ -33,7 +33,7 @@ fn a_model_has_a_service_a_disruption_budget_and_a_network_policy() {
 }
 
 #[test]
-fn the_hash_follows_what_pods_serve_from_and_nothing_else() {
+fn the_hash_follows_what_pods_are_and_serve_from_and_nothing_else() {
     let (base, class, settings) = (model("demo", "chat"), class("cpu-small"), settings());
     let placement = placement("q4", "cpu-small", 1);
     let hash = |model: &ModelDeployment, settings: &Settings| {
@@ -47,6 +47,10 @@ fn the_hash_follows_what_pods_serve_from_and_nothing_else() {
     moved.spec.variants[1].source = "oci://example/models:other#/model.gguf".into();
     assert_ne!(hash(&moved, &settings), same);
     assert_ne!(hash(&base, &Settings { inference_image: "example/inference-pod:2".into(), ..settings.clone() }), same);
+    let mut elsewhere = class.clone();
+    elsewhere.spec.node_selector.insert("pool".into(), "other".into());
+    let shape = Shape { model: &base, class: &elsewhere, placement: &placement, settings: &settings };
+    assert_ne!(config_hash(&shape).unwrap(), same, "other nodes are other pods");
 }
 
 #[test]
