@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test may fail")]
 
 mod choice;
+mod properties;
 mod room;
 
 use quartermaster_core::plan::{ModelPlan, Verdict, decide};
