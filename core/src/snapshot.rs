@@ -22,6 +22,9 @@ pub struct Snapshot {
     pub ceilings: Vec<Ceiling>,
     /// Models by `namespace/name`.
     pub models: BTreeMap<String, Model>,
+    /// Replicas of models or groups that are gone.
+    #[serde(default)]
+    pub orphans: Vec<Orphan>,
 }
 
 /// A kind of device, its price and how many there may be.
@@ -32,6 +35,20 @@ pub struct HardwareClass {
     pub price_per_hour: NanoUsd,
     /// Most devices in use at a time.
     pub max_devices: Option<u32>,
+    /// Devices that nodes offer or replicas hold: the bound where none is declared.
+    #[serde(default)]
+    pub offered: Option<u32>,
+    /// It was deleted: what serves on it goes on at its last price, nothing starts on it.
+    #[serde(default)]
+    pub gone: bool,
+}
+
+impl HardwareClass {
+    /// Most devices in use at a time. More nodes may come, so what they offer now bounds only where nothing is declared.
+    #[must_use]
+    pub fn device_limit(&self) -> Option<u32> {
+        self.max_devices.or(self.offered)
+    }
 }
 
 /// A ceiling of a CostPolicy in its current period.
@@ -52,6 +69,18 @@ pub struct Ceiling {
     pub period_end: Millis,
     /// False for a policy that only observes.
     pub enforced: bool,
+}
+
+/// Replicas that belong to nothing any more and hold their devices until they have drained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Orphan {
+    /// Namespace, whose ceilings they count under.
+    pub namespace: String,
+    /// What they are.
+    pub placement: Placement,
+    /// How many.
+    pub replicas: u32,
 }
 
 /// One ModelDeployment with its replicas and its load.
@@ -170,6 +199,15 @@ pub struct Group {
     pub pending: u32,
     /// Replicas that finish what they have.
     pub draining: u32,
+    /// Live replicas beyond `wanted`: a roll-out's newcomer, or one that has yet to be told to go.
+    #[serde(default)]
+    pub surplus: u32,
+    /// Live replicas that a roll-out under way has yet to replace.
+    #[serde(default)]
+    pub replacing: u32,
+    /// Its spec, class or image has changed since its pods were described: asking for the same variant rolls them.
+    #[serde(default)]
+    pub outdated: bool,
     /// Measured or declared start-up time.
     pub startup: Millis,
 }

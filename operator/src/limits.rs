@@ -1,5 +1,6 @@
 //! Every bound of the operator, with why.
 
+use quartermaster_core::plan::DRAIN_TIME;
 use quartermaster_core::units::Millis;
 use std::time::Duration;
 
@@ -116,8 +117,10 @@ pub const KEYS_MAX: usize = 20_000;
 
 /// A pod stays in service for so long after its deletion began, so that gateways stop sending to it first.
 pub const PRE_STOP_SECONDS: i64 = 8;
-/// A pod may take so long to finish its requests.
-pub const TERMINATION_SECONDS: i64 = 120;
+/// A pod may take so long to finish its requests; the plan counts on its devices and its cost for as long.
+pub const TERMINATION_SECONDS: i64 = DRAIN_TIME.0 / 1_000;
+/// A pod that is there so long after its grace is lost with its node, and its devices with it.
+pub const POD_OVERDUE: Millis = Millis(60_000);
 /// What is left of it, after the wait and the drain, for the engine to end by itself.
 pub const EXIT_SECONDS: i64 = 10;
 /// The engine finishes its requests for so long after SIGTERM.

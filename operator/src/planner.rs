@@ -19,6 +19,7 @@ use crate::telemetry::{Readings, prometheus, scrape};
 use crate::{clock, limits, names};
 use kube::Client;
 use quartermaster_core::plan::{Plan, decide};
+use quartermaster_core::snapshot::HardwareClass;
 use quartermaster_core::units::Millis;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -72,6 +73,8 @@ pub struct Planner {
     epoch: Option<u64>,
     memory: Memory,
     readings: Readings,
+    /// Of the last snapshot.
+    classes: BTreeMap<String, HardwareClass>,
     keys: Option<Arc<Keys>>,
     salt: Option<Vec<u8>>,
     accounts: Accounts,
@@ -90,6 +93,7 @@ impl Planner {
             epoch: None,
             memory: Memory::default(),
             readings: Readings::default(),
+            classes: BTreeMap::new(),
             keys: None,
             salt: None,
             accounts: Accounts::new(tools.ledger.clone()),
@@ -144,6 +148,7 @@ impl Planner {
         // A gateway that waits asks again, so not even wakes are kept.
         self.memory = Memory::default();
         self.readings = Readings::default();
+        self.classes.clear();
         self.accounts.restart();
         self.actuator.forget();
         self.statuses.forget();
@@ -157,6 +162,7 @@ impl Planner {
         let now = clock::now();
         note_failures(&index, &self.tools.settings, now, &mut self.memory);
         let seen = build(&self.inputs(&index, now));
+        self.classes.clone_from(&seen.snapshot.classes);
         let plan = decide(&seen.snapshot);
         self.remember(&index, &plan, now);
         if let Some(keys) = &self.keys {
@@ -184,6 +190,7 @@ impl Planner {
             index,
             memory: &self.memory,
             readings: &self.readings,
+            last_classes: &self.classes,
             settings: &self.tools.settings,
             namespace: &self.tools.namespace,
             fresh_for: Millis(tick.saturating_mul(limits::SCRAPE_TICKS)),

@@ -1,10 +1,10 @@
 //! Which placement of a model is the best one now.
 
-use super::floors::running;
+use super::floors::{lead, running};
 use super::size::need;
 use super::spend::Books;
 use super::{Considered, Verdict};
-use crate::snapshot::{Candidate, Model, Objective, Placement, Snapshot};
+use crate::snapshot::{Candidate, Group, Model, Objective, Placement, Snapshot};
 use crate::units::{NanoUsd, QualityPpm};
 use std::cmp::Reverse;
 
@@ -60,14 +60,15 @@ fn bar(snapshot: &Snapshot, model: &Model, candidate: &Candidate, books: &Books<
     if let Some(because) = candidate.unusable.as_ref().filter(|_| !serves_now(model, placement)) {
         return Some(Verdict::Unusable { because: because.clone() });
     }
-    if !snapshot.classes.contains_key(&placement.class) {
+    let class = snapshot.classes.get(&placement.class);
+    if class.is_none_or(|class| class.gone && !serves_now(model, placement)) {
         let because = format!("there is no HardwareClass {}", placement.class);
         return Some(Verdict::Unusable { because });
     }
     if let Some(floor) = model.quality_floor.filter(|floor| candidate.quality < *floor) {
         return Some(Verdict::BelowQualityFloor { quality: candidate.quality, floor });
     }
-    let overlapping = beside_what_runs(model, placement, books);
+    let overlapping = with_old(model, running(model).filter(|group| !group.placement.same_hardware(placement)), books);
     if overlapping.room(placement, 1) == 0 {
         return Some(Verdict::Pool { class: placement.class.clone() });
     }
@@ -79,18 +80,15 @@ fn serves_now(model: &Model, placement: &Placement) -> bool {
     running(model).any(|group| group.placement == *placement && group.ready > 0)
 }
 
-/// Whether one replica is affordable with nothing else of the model beside it.
-pub(super) fn fits_alone(model: &Model, placement: &Placement, books: &Books<'_>) -> bool {
-    books.afford(&model.namespace, placement, 1).0 > 0
-}
-
-/// The books with what the model runs on other hardware, for as long as a newcomer takes to start: make before break stays
-/// inside the ceiling, unless what runs is itself above it.
-fn beside_what_runs<'a>(model: &Model, placement: &Placement, books: &Books<'a>) -> Books<'a> {
+/// The books with what a model serves from until a newcomer serves and that has drained: make before break stays inside
+/// the ceiling, unless what runs is itself above it. Its devices are in use in any case.
+pub(super) fn with_old<'a, 'b>(model: &Model, old: impl Iterator<Item = &'b Group>, books: &Books<'a>) -> Books<'a> {
     let mut overlapping = books.clone();
-    for group in running(model).filter(|group| !group.placement.same_hardware(placement)) {
-        if fits_alone(model, &group.placement, books) {
-            overlapping.commit(&model.namespace, &group.placement, group.wanted, group.startup);
+    for group in old {
+        if books.afford(&model.namespace, &group.placement, 1).0 > 0 {
+            overlapping.commit(&model.namespace, &group.placement, group.wanted, Some(lead(model)));
+        } else {
+            overlapping.hold(&group.placement, group.wanted, true);
         }
     }
     overlapping

@@ -1,8 +1,10 @@
 //! What runs already is booked before anything is started for anybody: blind models whole, the others up to their minimum.
 
 use super::GroupPlan;
-use super::spend::{Books, PLAN_HORIZON};
+use super::spend::{Books, DRAIN_TIME, PLAN_HORIZON};
 use crate::snapshot::{Group, Model, Snapshot};
+use crate::units::Millis;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// Replicas that each model keeps whatever another one needs, by `namespace/name`.
@@ -15,35 +17,47 @@ pub(super) fn floors<'a>(snapshot: &'a Snapshot, models: &[(&'a String, &'a Mode
     let mut floors = Floors::new();
     for (key, model) in blind {
         let groups = as_it_runs(model);
-        book(&mut books, model, &groups);
+        book(&mut books, snapshot.now, model, &groups);
         floors.insert(key.as_str(), groups);
     }
     for (key, model) in seeing {
-        let Some(group) = running(model).max_by_key(|group| group.ready) else { continue };
+        let Some(group) = most_ready(model) else { continue };
         let (placement, replicas) = (&group.placement, group.wanted.min(model.min.max(1)));
         let affordable = books.afford(&model.namespace, placement, replicas).0;
         if affordable == replicas && books.room(placement, replicas) == replicas {
-            let groups = vec![GroupPlan { placement: placement.clone(), replicas }];
-            book(&mut books, model, &groups);
+            let groups = vec![GroupPlan::new(placement.clone(), replicas)];
+            book(&mut books, snapshot.now, model, &groups);
             floors.insert(key.as_str(), groups);
         }
     }
     floors
 }
 
-/// Groups that are asked for.
+/// Groups that are asked for, in the order of their names: that of the list says nothing.
 pub(super) fn running(model: &Model) -> impl Iterator<Item = &Group> {
-    model.groups.iter().filter(|group| group.wanted > 0)
+    let mut groups: Vec<&Group> = model.groups.iter().filter(|group| group.wanted > 0).collect();
+    groups.sort_by_key(|group| &group.placement);
+    groups.into_iter()
 }
 
-/// Writes groups down until the horizon.
-pub(super) fn book(books: &mut Books<'_>, model: &Model, groups: &[GroupPlan]) {
+/// The group that serves most.
+pub(super) fn most_ready(model: &Model) -> Option<&Group> {
+    running(model).min_by_key(|group| Reverse((group.ready, group.wanted)))
+}
+
+/// How long a replica stays whose successor starts now: until that one serves, and until it has drained itself.
+pub(super) fn lead(model: &Model) -> Millis {
+    model.groups.iter().map(|group| group.startup).max().unwrap_or(PLAN_HORIZON).saturating_add(DRAIN_TIME)
+}
+
+/// Writes groups down until their planned end.
+pub(super) fn book(books: &mut Books<'_>, now: Millis, model: &Model, groups: &[GroupPlan]) {
     for group in groups {
-        books.commit(&model.namespace, &group.placement, group.replicas, PLAN_HORIZON);
+        books.commit(&model.namespace, &group.placement, group.replicas, group.ends_in(now));
     }
 }
 
 /// A plan that changes nothing.
 pub(super) fn as_it_runs(model: &Model) -> Vec<GroupPlan> {
-    running(model).map(|group| GroupPlan { placement: group.placement.clone(), replicas: group.wanted }).collect()
+    running(model).map(|group| GroupPlan::new(group.placement.clone(), group.wanted)).collect()
 }

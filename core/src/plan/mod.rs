@@ -6,13 +6,14 @@ mod floors;
 mod reason;
 mod size;
 mod spend;
+mod start;
 
 pub use decide::{decide, yet_to_come};
 pub use reason::{Reason, Verdict};
-pub use spend::{Books, PLAN_HORIZON, projected};
+pub use spend::{Books, DRAIN_TIME, PLAN_HORIZON, ROLL_OVERLAP, projected};
 
 use crate::snapshot::Placement;
-use crate::units::NanoUsd;
+use crate::units::{Millis, NanoUsd};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -52,6 +53,31 @@ pub struct GroupPlan {
     pub placement: Placement,
     /// How many.
     pub replicas: u32,
+    /// When they go, where that is planned: their successors serve by then, or the money is spent.
+    pub planned_end: Option<Millis>,
+    /// Their pods stay as they are although the spec describes others: there is no room to replace them, or they go soon.
+    #[serde(default)]
+    pub hold: bool,
+}
+
+impl GroupPlan {
+    /// Replicas without a planned end, whose pods follow the spec.
+    #[must_use]
+    pub fn new(placement: Placement, replicas: u32) -> Self {
+        Self { placement, replicas, planned_end: None, hold: false }
+    }
+
+    /// Replicas that stay as they are and go after `time`.
+    #[must_use]
+    pub fn ending(placement: Placement, replicas: u32, now: Millis, time: Millis) -> Self {
+        Self { placement, replicas, planned_end: Some(now.saturating_add(time)), hold: true }
+    }
+
+    /// The time until they go, where that is planned.
+    #[must_use]
+    pub fn ends_in(&self, now: Millis) -> Option<Millis> {
+        self.planned_end.map(|end| end.since(now))
+    }
 }
 
 /// A candidate and what became of it.

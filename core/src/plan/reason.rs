@@ -10,17 +10,55 @@ use std::fmt;
 #[serde(rename_all = "camelCase", tag = "kind")]
 #[expect(missing_docs, reason = "Display says it")]
 pub enum Reason {
-    Steady { replicas: u32 },
-    ScalingUp { from: u32, to: u32, needed: u32 },
-    ScalingDown { from: u32, to: u32 },
-    QuietWindow { replicas: u32, needed: u32 },
-    AtMaximum { replicas: u32, needed: u32 },
-    ReplicasPinned { replicas: u32 },
-    Switching { from: Placement, to: Placement, because: Box<Verdict> },
-    AtCeiling { policy: String, replicas: u32, wanted: u32, amount: NanoUsd },
-    PoolExhausted { class: String, replicas: u32, wanted: u32 },
-    SignalsBlind { because: String },
-    NoUsableVariant { because: String },
+    Steady {
+        replicas: u32,
+    },
+    ScalingUp {
+        from: u32,
+        to: u32,
+        needed: u32,
+    },
+    ScalingDown {
+        from: u32,
+        to: u32,
+    },
+    QuietWindow {
+        replicas: u32,
+        needed: u32,
+    },
+    AtMaximum {
+        replicas: u32,
+        needed: u32,
+    },
+    ReplicasPinned {
+        replicas: u32,
+    },
+    Switching {
+        from: Placement,
+        to: Placement,
+        because: Box<Verdict>,
+    },
+    AtCeiling {
+        policy: String,
+        replicas: u32,
+        wanted: u32,
+        amount: NanoUsd,
+        #[serde(default)]
+        roll_out: bool,
+    },
+    PoolExhausted {
+        class: String,
+        replicas: u32,
+        wanted: u32,
+        #[serde(default)]
+        roll_out: bool,
+    },
+    SignalsBlind {
+        because: String,
+    },
+    NoUsableVariant {
+        because: String,
+    },
     Asleep,
 }
 
@@ -67,17 +105,29 @@ impl fmt::Display for Reason {
             }
             Self::ReplicasPinned { replicas } => write!(f, "scaling.replicas pins {replicas} replicas"),
             Self::Switching { from, to, because } => write!(f, "switching from {from} to {to}: {because}"),
-            Self::AtCeiling { policy, replicas, wanted, amount } => {
-                write!(f, "the ceiling of {amount} USD of CostPolicy {policy} affords {replicas} of {wanted} replicas")
+            Self::AtCeiling { policy, replicas: 1, wanted: 1, amount, .. } => {
+                write!(
+                    f,
+                    "the ceiling of {amount} USD of CostPolicy {policy} is almost spent; 1 replica serves until it is"
+                )
             }
-            Self::PoolExhausted { class, replicas, wanted } => {
-                write!(f, "maxDevices of HardwareClass {class} allows {replicas} of {wanted} replicas")
+            Self::AtCeiling { policy, replicas, wanted, amount, roll_out } => {
+                let what = replicas_of(*roll_out);
+                write!(f, "the ceiling of {amount} USD of CostPolicy {policy} affords {replicas} of {wanted} {what}")
+            }
+            Self::PoolExhausted { class, replicas, wanted, roll_out } => {
+                let what = replicas_of(*roll_out);
+                write!(f, "HardwareClass {class} has devices for {replicas} of {wanted} {what}")
             }
             Self::SignalsBlind { because } => write!(f, "holding the last plan: {because}"),
             Self::NoUsableVariant { because } => write!(f, "no variant can be served: {because}"),
             Self::Asleep => f.write_str("idle, at zero replicas; the next request wakes it"),
         }
     }
+}
+
+fn replicas_of(roll_out: bool) -> &'static str {
+    if roll_out { "replicas that a roll-out has side by side" } else { "replicas" }
 }
 
 /// Why a candidate is served or not.
@@ -129,7 +179,7 @@ impl fmt::Display for Verdict {
             Self::LowerQuality { than } => write!(f, "{than} is better and affordable"),
             Self::Dearer { than } => write!(f, "{than} is cheaper and good enough"),
             Self::Unusable { because } => f.write_str(because),
-            Self::Pool { class } => write!(f, "maxDevices of HardwareClass {class} leaves no room for one replica"),
+            Self::Pool { class } => write!(f, "HardwareClass {class} has no devices left for one replica"),
         }
     }
 }

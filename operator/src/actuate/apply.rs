@@ -166,9 +166,12 @@ impl Actuator {
                 };
                 Ok(service || budget || policy)
             }
-            Order::Group { model, generation, placement, replicas } => {
+            Order::Group { model, generation, placement, replicas, hold } => {
                 guard.current("applying the replicas of", model, *generation)?;
                 let Some(object) = index.models.get(model) else { return Ok(false) };
+                if *hold {
+                    return self.resize(&group_key(object, placement), *replicas, index, guard).await;
+                }
                 self.group(object, placement, *replicas, index, guard, now).await
             }
             Order::Stop { namespace, name } => self.stop(namespace, name, guard).await,
@@ -185,8 +188,7 @@ impl Actuator {
         guard: &Guard,
         now: Millis,
     ) -> Result<bool, Error> {
-        let key =
-            names::key(&object.namespace().unwrap_or_default(), &names::group_name(&object.name_any(), placement));
+        let key = group_key(object, placement);
         let Some(class) = index.classes.get(&placement.class) else {
             return self.resize(&key, replicas, index, guard).await;
         };
@@ -210,7 +212,7 @@ impl Actuator {
         Ok(self.apply(&deployment, object, guard, now).await? || wrote)
     }
 
-    /// Changes the replicas of a group that can't be built any more.
+    /// Changes the replicas of a group and leaves its pods as they are: it can't be built any more, or may not roll now.
     async fn resize(&self, key: &str, replicas: u32, index: &Index, guard: &Guard) -> Result<bool, Error> {
         match index.group(key) {
             Some(group) if group.wanted != replicas => {
@@ -289,6 +291,10 @@ impl Actuator {
         self.applied.insert(key, (hash, now));
         Ok(true)
     }
+}
+
+fn group_key(object: &ModelDeployment, placement: &Placement) -> String {
+    names::key(&object.namespace().unwrap_or_default(), &names::group_name(&object.name_any(), placement))
 }
 
 fn cache_key<K: Resource<DynamicType = ()>>(object: &K) -> String {

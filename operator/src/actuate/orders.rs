@@ -17,7 +17,7 @@ pub enum Order {
         /// Generation of the spec that the plan was made of.
         generation: i64,
     },
-    /// ConfigMap and Deployment of a group are as built, with so many replicas.
+    /// ConfigMap and Deployment of a group are as built, or as they were, with so many replicas.
     Group {
         /// `namespace/name`.
         model: String,
@@ -27,6 +27,8 @@ pub enum Order {
         placement: Placement,
         /// How many.
         replicas: u32,
+        /// Their pods stay as they are, whatever the spec says.
+        hold: bool,
     },
     /// A group that gateways know as draining goes to zero.
     Stop {
@@ -74,6 +76,7 @@ pub fn orders(index: &Index, plan: &Plan, memory: &Memory, now: Millis) -> Vec<O
             generation,
             placement: group.placement.clone(),
             replicas: group.replicas,
+            hold: group.hold,
         }));
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         for group in index.groups_of(&namespace, &name).filter(|group| !named(planned, &group.placement)) {
@@ -122,10 +125,8 @@ mod tests {
     use std::sync::Arc;
 
     fn plan(groups: &[(&str, &str, u32)]) -> Plan {
-        let groups = groups.iter().map(|(variant, class, replicas)| GroupPlan {
-            placement: placement(variant, class, 1),
-            replicas: *replicas,
-        });
+        let groups =
+            groups.iter().map(|(variant, class, replicas)| GroupPlan::new(placement(variant, class, 1), *replicas));
         let planned = ModelPlan {
             serve: None,
             groups: groups.collect(),
@@ -191,6 +192,14 @@ mod tests {
         let mut memory = Memory::default();
         retire(&index, &plan(&[]), &mut memory, Millis(10));
         assert_eq!(orders(&index, &plan(&[]), &memory, Millis(15)).len(), 1, "only what the model has once");
+    }
+
+    #[test]
+    fn a_group_that_may_not_roll_is_only_scaled() {
+        let mut held = plan(&[("q8", "cpu-standard", 1)]);
+        held.models.get_mut("demo/chat").unwrap().groups[0].hold = true;
+        let orders = orders(&index(1, true), &held, &Memory::default(), Millis(0));
+        assert!(matches!(orders[1], Order::Group { hold: true, replicas: 1, .. }), "{orders:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! serve.json, its ConfigMap, and the hash that rolls the pods.
 
-use super::{Error, Shape, Source};
+use super::{Error, Shape, Source, pod};
 use crate::names;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
@@ -79,12 +79,12 @@ fn serve_json(shape: &Shape<'_>) -> Result<String, Error> {
     json.map_err(|source| Error::Json { group: shape.name(), source })
 }
 
-/// Hash of everything that a pod of the group serves from; when it changes, pods are replaced one by one.
+/// Hash of everything that a pod of the group is and serves from; when it changes, pods are replaced one by one.
 pub fn config_hash(shape: &Shape<'_>) -> Result<String, Error> {
+    let pod = serde_json::to_string(&pod::spec(shape)?);
+    let pod = pod.map_err(|source| Error::Json { group: shape.name(), source })?;
     let mut hash = Sha256::new();
-    let settings = shape.settings;
-    let parts = [serve_json(shape)?, source(shape)?.to_string(), settings.inference_image.clone()];
-    for part in parts.iter().chain(&settings.pull_secrets) {
+    for part in [serve_json(shape)?, pod] {
         hash.update(part.len().to_be_bytes());
         hash.update(part);
     }

@@ -88,8 +88,8 @@ pub enum Error {
         /// Field of the model's spec.
         field: &'static str,
     },
-    /// Writing serve.json.
-    #[error("building {group}: writing serve.json")]
+    /// Writing serve.json or the pod.
+    #[error("building {group}: writing JSON")]
     Json {
         /// Name of the Deployment.
         group: String,

@@ -72,7 +72,7 @@ fn replicas_are_pulled_with_the_secrets_that_the_chart_names() {
 }
 
 #[test]
-fn the_hash_follows_what_pods_serve_from_and_nothing_else() {
+fn the_hash_follows_what_pods_are_and_serve_from_and_nothing_else() {
     let (base, class, settings) = (model("demo", "chat"), class("cpu-small"), settings());
     let placement = placement("q4", "cpu-small", 1);
     let hash = |model: &ModelDeployment, settings: &Settings| {
@@ -87,6 +87,10 @@ fn the_hash_follows_what_pods_serve_from_and_nothing_else() {
     assert_ne!(hash(&moved, &settings), same);
     assert_ne!(hash(&base, &Settings { pull_secrets: vec!["new".into()], ..settings.clone() }), same);
     assert_ne!(hash(&base, &Settings { inference_image: "example/inference-pod:2".into(), ..settings.clone() }), same);
+    let mut elsewhere = class.clone();
+    elsewhere.spec.node_selector.insert("pool".into(), "other".into());
+    let shape = Shape { model: &base, class: &elsewhere, placement: &placement, settings: &settings };
+    assert_ne!(config_hash(&shape).unwrap(), same, "other nodes are other pods");
 }
 
 #[test]

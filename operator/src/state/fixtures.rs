@@ -94,6 +94,7 @@ pub(crate) fn pod(namespace: &str, model: &str, variant: &str, class: &str, devi
         scheduled_at: Some(Millis(0)),
         ready_since: None,
         deleting: false,
+        gone_by: None,
         finished_at: None,
         restarts: 0,
         failure: None,

@@ -1,13 +1,18 @@
 //! Index + memory + readings + time → the value that a decision is made of. Pure.
 
-use super::{Failed, GroupView, Index, Kind, Memory, PodView};
+mod classes;
+mod replicas;
+
+pub use classes::hardware;
+
+use super::{Failed, Index, Kind, Memory, PodView};
 use crate::build::{Settings, Shape, Source, config_hash};
 use crate::telemetry::Readings;
 use crate::telemetry::signals::{self, Blind, Witness};
 use crate::{calendar, limits};
 use kube::ResourceExt;
 use quartermaster_core::snapshot::{
-    Candidate, Ceiling, Group, HardwareClass, Load, Model, Objective, Placement, SNAPSHOT_FORMAT, Snapshot,
+    Candidate, Ceiling, HardwareClass, Load, Model, Objective, Placement, SNAPSHOT_FORMAT, Snapshot,
 };
 use quartermaster_core::units::{Millis, NanoUsd, QualityPpm};
 use quartermaster_core::wire::ledger::CalendarUnit;
@@ -26,6 +31,8 @@ pub struct Inputs<'a> {
     pub memory: &'a Memory,
     /// What replicas and gateways said.
     pub readings: &'a Readings,
+    /// Hardware classes of the snapshot before: what runs on one that was deleted keeps its price.
+    pub last_classes: &'a BTreeMap<String, HardwareClass>,
     /// From the command line.
     pub settings: &'a Settings,
     /// The operator's own namespace.
@@ -55,8 +62,7 @@ pub fn build(inputs: &Inputs<'_>) -> Seen {
     let mut seen = Seen::default();
     seen.snapshot.format = SNAPSHOT_FORMAT;
     seen.snapshot.now = inputs.now;
-    seen.snapshot.classes =
-        inputs.index.classes.iter().filter_map(|(name, class)| Some((name.clone(), hardware(class)?))).collect();
+    seen.snapshot.classes = classes::classes(inputs);
     let mut hidden: Vec<(Option<String>, String)> = Vec::new();
     for (key, policy) in &inputs.index.policies {
         ceilings(inputs, key, policy, &mut seen, &mut hidden);
@@ -67,7 +73,7 @@ pub fn build(inputs: &Inputs<'_>) -> Seen {
         let binds = |(of, _): &&(Option<String>, String)| of.as_ref().is_none_or(|of| *of == namespace);
         let load = match hidden.iter().find(binds) {
             Some((_, why)) => Err(Blind::Missing(why.clone())),
-            None => load(inputs, key, object),
+            None => priced(inputs, object, &seen.snapshot.classes).and_then(|()| load(inputs, key, object)),
         };
         let model = model(inputs, key, object, load.as_ref());
         seen.snapshot.models.insert(key.clone(), model);
@@ -75,15 +81,8 @@ pub fn build(inputs: &Inputs<'_>) -> Seen {
             seen.blind.insert(key.clone(), blind);
         }
     }
+    seen.snapshot.orphans = replicas::orphans(inputs, &seen.snapshot.models);
     seen
-}
-
-/// Price and limit of a class; none while its price can't be read.
-#[must_use]
-pub fn hardware(class: &ClassObject) -> Option<HardwareClass> {
-    let price_per_hour = NanoUsd(class.spec.price.on_demand_per_hour.nanos().ok()?);
-    let max_devices = class.spec.max_devices.and_then(|most| u32::try_from(most).ok());
-    Some(HardwareClass { price_per_hour, max_devices })
 }
 
 /// The calendar's unit of a period.
@@ -164,6 +163,21 @@ fn ceilings(
     }
 }
 
+/// What serves at a price that is not known is held: nothing may start beside it, and nothing says that it is idle.
+fn priced(
+    inputs: &Inputs<'_>,
+    object: &ModelDeployment,
+    classes: &BTreeMap<String, HardwareClass>,
+) -> Result<(), Blind> {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let mut ready = inputs.index.pods_of(&namespace, &name).filter(|pod| pod.ready());
+    let unpriced = ready.find(|pod| !classes.contains_key(&pod.placement.class));
+    unpriced.map_or(Ok(()), |pod| {
+        let class = &pod.placement.class;
+        Err(Blind::Missing(format!("there is no HardwareClass {class}: what its replicas cost is not known")))
+    })
+}
+
 fn load(inputs: &Inputs<'_>, key: &str, object: &ModelDeployment) -> Result<Load, Blind> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let ready = inputs.index.pods_of(&namespace, &name).filter(|pod| pod.ready());
@@ -196,7 +210,7 @@ fn model(inputs: &Inputs<'_>, key: &str, object: &ModelDeployment, load: Result<
         idle_after: asleep.map(|zero| duration(&zero.idle_after)),
         scale_down_after: duration(&scaling.scale_down_after),
         candidates: candidates(inputs, key, object),
-        groups: inputs.index.groups_of(&namespace, &name).map(|each| group(inputs, key, each)).collect(),
+        groups: inputs.index.groups_of(&namespace, &name).map(|each| replicas::group(inputs, key, each)).collect(),
         load: load.ok().copied(),
         blind_because: load.err().map(|blind| blind.sentence().to_owned()),
         needs: remembered.needs.into_iter().collect(),
@@ -286,25 +300,6 @@ pub fn failed<'a>(
     let hash = config_hash(&shape).ok()?;
     let generation = object.metadata.generation.unwrap_or(0);
     inputs.memory.models.get(key)?.failed(placement, &hash, generation, inputs.now)
-}
-
-fn group(inputs: &Inputs<'_>, key: &str, view: &GroupView) -> Group {
-    let pods = || {
-        let of = inputs.index.pods_of(&view.namespace, &view.model);
-        of.filter(|pod| pod.placement.same_hardware(&view.placement))
-    };
-    let count = |matches: &dyn Fn(&PodView) -> bool| {
-        u32::try_from(pods().filter(|pod| matches(pod)).count()).unwrap_or(u32::MAX)
-    };
-    let ready = count(&|pod| pod.ready() && pod.placement == view.placement);
-    Group {
-        placement: view.placement.clone(),
-        wanted: view.wanted,
-        ready,
-        pending: view.wanted.saturating_sub(ready),
-        draining: count(&|pod| pod.deleting),
-        startup: startup(inputs.index, inputs.memory, key, &view.placement),
-    }
 }
 
 /// Start-up time to expect: measured, else what the class declares, else the default.

@@ -1,7 +1,7 @@
 //! Pods and Deployments of ours, cut down to what is asked of them: the index of a large cluster stays small.
 
 use super::failure::{Failure, failure};
-use crate::{clock, names};
+use crate::{clock, limits, names};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -37,6 +37,8 @@ pub struct PodView {
     pub ready_since: Option<Millis>,
     /// It finishes what it has.
     pub deleting: bool,
+    /// When its grace for that ends.
+    pub gone_by: Option<Millis>,
     /// When its containers ended for good.
     pub finished_at: Option<Millis>,
     /// Restarts of its engine.
@@ -77,6 +79,7 @@ impl PodView {
             scheduled_at: since("PodScheduled"),
             ready_since: since("Ready"),
             deleting: pod.metadata.deletion_timestamp.is_some(),
+            gone_by: pod.metadata.deletion_timestamp.as_ref().map(clock::millis),
             finished_at: finished.then(|| ended.map(clock::millis).max().unwrap_or(created)),
             restarts: engines.iter().map(|container| container.restart_count).max().unwrap_or(0),
             failure: failure(pod),
@@ -93,6 +96,13 @@ impl PodView {
     #[must_use]
     pub fn live(&self) -> bool {
         !self.deleting && self.finished_at.is_none()
+    }
+
+    /// Finishes what it has, and its node still answers for it.
+    #[must_use]
+    pub fn draining(&self, now: Millis) -> bool {
+        let overdue = self.gone_by.is_some_and(|by| now.since(by) > limits::POD_OVERDUE);
+        self.deleting && self.finished_at.is_none() && !overdue
     }
 
     /// `ip:port` of its API.

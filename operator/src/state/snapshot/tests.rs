@@ -1,9 +1,11 @@
 use super::super::fixtures::{class, gpu_class, group, model, placement, pod, policy, ready_pod};
-use super::super::{Kind, Object, Settled};
+use super::super::{GroupView, Kind, NodeView, Object, Settled};
 use super::*;
 use crate::state::Failure;
 use crate::telemetry::{GatewayModel, GatewayReading, PodReading};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use quartermaster_core::plan::{Reason, decide};
+use quartermaster_core::snapshot::{Group, Orphan};
 use quartermaster_core::units::Tokens;
 use std::sync::Arc;
 
@@ -14,6 +16,7 @@ struct World {
     memory: Memory,
     readings: Readings,
     settings: Settings,
+    last_classes: BTreeMap<String, HardwareClass>,
 }
 
 impl World {
@@ -33,15 +36,29 @@ impl World {
             "demo/cap".into(),
             Object::CostPolicy(Arc::new(policy("demo", "cap", "Namespace", "1"))),
         );
-        let mut world = Self { index, memory: Memory::default(), readings: Readings::default(), settings: settings() };
-        world.put_group(group("demo", "chat", "q8", "cpu-standard", 1));
-        world.put_pod(ready_pod("demo", "chat", "q8", "cpu-standard", 1));
+        let (memory, readings, settings) = (Memory::default(), Readings::default(), settings());
+        let mut world = Self { index, memory, readings, settings, last_classes: BTreeMap::new() };
+        let config_hash = world.hash("q8");
+        let group = group("demo", "chat", "q8", "cpu-standard", 1);
+        world.put_group(GroupView { config_hash: config_hash.clone(), ..group });
+        world.put_pod(PodView { config_hash, ..ready_pod("demo", "chat", "q8", "cpu-standard", 1) });
         world.readings.gateways_expected = true;
         let said = GatewayModel { waiting: 1, tokens_in_flight: Tokens(300) };
         let reading = GatewayReading { at: NOW, models: [("demo/chat".to_owned(), said)].into() };
         world.readings.gateways.insert("10.0.0.9:9090".into(), reading);
         world.settle("demo", NanoUsd(250_000_000));
         world
+    }
+
+    /// Hash of a variant on `cpu-standard`, as it would be built now.
+    fn hash(&self, variant: &str) -> String {
+        let (model, class) = (&self.index.models["demo/chat"], &self.index.classes["cpu-standard"]);
+        let placement = placement(variant, "cpu-standard", 1);
+        config_hash(&Shape { model, class, placement: &placement, settings: &self.settings }).unwrap()
+    }
+
+    fn group(&self) -> Group {
+        self.build().snapshot.models["demo/chat"].groups[0].clone()
     }
 
     fn put_group(&mut self, group: GroupView) {
@@ -66,6 +83,7 @@ impl World {
             index: &self.index,
             memory: &self.memory,
             readings: &self.readings,
+            last_classes: &self.last_classes,
             settings: &self.settings,
             namespace: "quartermaster-system",
             fresh_for: Millis(15_000),
@@ -170,17 +188,108 @@ fn old_pods_of_a_rolling_variant_are_not_ready_with_the_new_one() {
     let seen = world.build();
     let group = &seen.snapshot.models["demo/chat"].groups[0];
     assert_eq!((group.wanted, group.ready, group.pending), (2, 0, 2));
+    assert_eq!((group.replacing, group.surplus), (1, 0), "the old one has yet to be replaced");
+}
+
+#[test]
+fn whoever_holds_a_device_is_counted_until_it_has_ended() {
+    let mut world = World::new();
+    let leaving = |name: &str, uid: &str, finished_at| {
+        let pod = pod("demo", "chat", "q8", "cpu-standard", 1);
+        PodView { name: name.into(), uid: uid.into(), deleting: true, finished_at, ..pod }
+    };
+    world.put_pod(leaving("leaves", "u1", None));
+    world.put_pod(leaving("left", "u2", Some(NOW)));
+    let told_soon = PodView { name: "more".into(), config_hash: world.hash("q8"), ..leaving("", "u3", None) };
+    world.put_pod(PodView { deleting: false, ..told_soon });
+    let group = world.group();
+    assert_eq!((group.draining, group.surplus, group.replacing), (1, 1, 0));
+    let gone_by = Some(Millis(NOW.0 - limits::POD_OVERDUE.0 - 1));
+    world.put_pod(PodView { gone_by, ..leaving("leaves", "u1", None) });
+    assert_eq!(world.group().draining, 0, "it is lost with its node");
+}
+
+#[test]
+fn a_change_of_model_class_or_image_makes_a_group_outdated() {
+    let outdated = |change: fn(&mut World)| {
+        let mut world = World::new();
+        change(&mut world);
+        world.group().outdated
+    };
+    assert!(!outdated(|_| {}));
+    assert!(outdated(|world| world.settings.inference_image = "example/inference-pod:2".into()));
+    assert!(outdated(|world| {
+        let mut object = model("demo", "chat");
+        object.spec.serving.context_tokens = 512;
+        world.index.apply(Kind::ModelDeployment, "demo/chat".into(), Object::ModelDeployment(Arc::new(object)));
+    }));
+    assert!(outdated(|world| {
+        let mut object = class("cpu-standard");
+        object.spec.node_selector.insert("pool".into(), "cpu".into());
+        world.index.apply(Kind::HardwareClass, "cpu-standard".into(), Object::HardwareClass(Arc::new(object)));
+    }));
+    assert!(!outdated(|world| {
+        world.index.delete(Kind::HardwareClass, "cpu-standard");
+    }));
+}
+
+#[test]
+fn pods_that_outlive_their_model_or_deployment_are_orphans() {
+    let mut world = World::new();
+    assert_eq!(world.build().snapshot.orphans, []);
+    world.index.delete(Kind::Deployment, "demo/chat-cpu-standard-1");
+    let orphans = [Orphan { namespace: "demo".into(), placement: placement("q8", "cpu-standard", 1), replicas: 1 }];
+    assert_eq!(world.build().snapshot.orphans, orphans);
+    world.index.delete(Kind::ModelDeployment, "demo/chat");
+    assert_eq!(world.build().snapshot.orphans, orphans);
+}
+
+#[test]
+fn nodes_offer_what_is_usable_and_never_less_than_is_held() {
+    let mut world = World::new();
+    let mut node = NodeView { usable: true, ..NodeView::default() };
+    node.allocatable =
+        [("cpu", "1"), ("memory", "64Gi")].map(|(name, amount)| (name.into(), Quantity(amount.into()))).into();
+    world.index.apply(Kind::Node, "n".into(), Object::Node(node.clone()));
+    let standard = |world: &World| world.build().snapshot.classes["cpu-standard"].clone();
+    assert_eq!((standard(&world).offered, standard(&world).max_devices), (Some(3), Some(3)));
+    world.index.apply(Kind::Node, "n".into(), Object::Node(NodeView { usable: false, ..node }));
+    assert_eq!(standard(&world).offered, Some(1), "a cordon stops no replica");
+}
+
+#[test]
+fn what_serves_on_a_deleted_class_keeps_its_price_and_its_place() {
+    let mut world = World::new();
+    let before = world.build().snapshot.classes;
+    world.index.delete(Kind::HardwareClass, "cpu-standard");
+    world.last_classes = before.clone();
+    let seen = world.build();
+    let gone = &seen.snapshot.classes["cpu-standard"];
+    assert_eq!(
+        (gone.gone, gone.max_devices, gone.price_per_hour),
+        (true, Some(1), before["cpu-standard"].price_per_hour)
+    );
+    let plan = decide(&seen.snapshot);
+    assert_eq!((plan.models["demo/chat"].groups.len(), plan.models["demo/chat"].groups[0].replicas), (1, 1));
+    world.index.delete(Kind::Pod, "demo/chat-cpu-standard-1-x");
+    assert!(!world.build().snapshot.classes.contains_key("cpu-standard"), "nothing holds it any more");
+}
+
+#[test]
+fn a_restarted_operator_holds_what_serves_on_a_deleted_class() {
+    let mut world = World::new();
+    world.index.delete(Kind::HardwareClass, "cpu-standard");
+    let seen = world.build();
+    let because = "there is no HardwareClass cpu-standard: what its replicas cost is not known";
+    assert_eq!(seen.snapshot.models["demo/chat"].blind_because.as_deref(), Some(because));
+    assert_eq!(decide(&seen.snapshot).models["demo/chat"].groups[0].replicas, 1);
 }
 
 fn failing(world: &World, variant: &str) -> PodView {
-    let object = &world.index.models["demo/chat"];
-    let on = placement(variant, "cpu-standard", 1);
-    let class = &world.index.classes["cpu-standard"];
-    let hash = config_hash(&Shape { model: object, class, placement: &on, settings: &world.settings }).unwrap();
     let reason = quartermaster_crds::condition::Reason::ModelCorrupt;
     let failure = Failure { reason, message: "no GGUF".into(), since: None };
     PodView {
-        config_hash: hash,
+        config_hash: world.hash(variant),
         failure: Some(failure),
         uid: "bad".into(),
         ..pod("demo", "chat", variant, "cpu-standard", 1)

@@ -66,6 +66,7 @@ impl World {
             index: &self.index,
             memory: &self.memory,
             readings: &self.readings,
+            last_classes: &std::collections::BTreeMap::new(),
             settings: &settings,
             namespace: "qm",
             fresh_for: Millis(15_000),

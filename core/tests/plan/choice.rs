@@ -1,97 +1,7 @@
-//! The interim rule, by value: one model, two classes, one ceiling.
+//! By value: one model, two classes, one ceiling.
 
-#![expect(clippy::expect_used, reason = "a test may fail")]
-
-use quartermaster_core::plan::{ModelPlan, Reason, Verdict, decide, yet_to_come};
-use quartermaster_core::snapshot::*;
-use quartermaster_core::units::{Millis, NanoUsd, QualityPpm, Tokens};
-
-const MINUTE: i64 = 60_000;
-const NOW: Millis = Millis(1_000 * MINUTE);
-
-fn usd(text: &str) -> NanoUsd {
-    text.parse().expect("test money")
-}
-
-fn placement(variant: &str, class: &str, devices: u32) -> Placement {
-    Placement { variant: variant.into(), class: class.into(), devices }
-}
-
-fn candidate(variant: &str, class: &str, devices: u32, quality: u32) -> Candidate {
-    let capacity = Some(Capacity { slots: 4, tokens_per_second: 20.0 });
-    Candidate {
-        placement: placement(variant, class, devices),
-        quality: QualityPpm(quality),
-        quality_high: QualityPpm(quality),
-        unusable: None,
-        capacity,
-    }
-}
-
-fn group(variant: &str, class: &str, wanted: u32, ready: u32) -> Group {
-    let placement = placement(variant, class, 1);
-    Group { placement, wanted, ready, pending: wanted - ready, draining: 0, startup: Millis(MINUTE) }
-}
-
-fn model() -> Model {
-    Model {
-        namespace: "demo".into(),
-        name: "chat".into(),
-        objective: Objective::MaximizeValue,
-        quality_floor: None,
-        priority: 100,
-        min: 1,
-        max: 3,
-        pinned: None,
-        idle_after: None,
-        scale_down_after: Millis(MINUTE),
-        candidates: vec![
-            candidate("f16", "standard", 2, 1_000_000),
-            candidate("q8", "standard", 1, 1_000_000),
-            candidate("q4", "small", 1, 950_000),
-        ],
-        groups: vec![group("q8", "standard", 1, 1)],
-        load: Some(Load::default()),
-        blind_because: None,
-        needs: vec![],
-        observed_since: Millis(0),
-    }
-}
-
-fn snapshot(model: Model, ceiling: &str) -> Snapshot {
-    let class = |price| HardwareClass { price_per_hour: usd(price), max_devices: Some(3) };
-    Snapshot {
-        format: SNAPSHOT_FORMAT,
-        now: NOW,
-        classes: [("standard".into(), class("1.00")), ("small".into(), class("0.20"))].into(),
-        ceilings: vec![Ceiling {
-            policy: "demo/cost".into(),
-            period: "Month".into(),
-            namespace: Some("demo".into()),
-            amount: usd(ceiling),
-            settled: NanoUsd::ZERO,
-            period_end: Millis(NOW.0 + 10_000 * MINUTE),
-            enforced: true,
-        }],
-        models: [("demo/chat".into(), model)].into(),
-    }
-}
-
-fn load(running: u32, waiting: u32, tokens: u64) -> Option<Load> {
-    Some(Load { running, waiting, tokens_in_flight: Tokens(tokens) })
-}
-
-fn planned(snapshot: &Snapshot) -> ModelPlan {
-    decide(snapshot).models["demo/chat"].clone()
-}
-
-fn replicas(plan: &ModelPlan) -> Vec<(&str, u32)> {
-    plan.groups.iter().map(|group| (group.placement.variant.as_str(), group.replicas)).collect()
-}
-
-fn verdict<'a>(plan: &'a ModelPlan, variant: &str) -> &'a Verdict {
-    &plan.considered.iter().find(|considered| considered.placement.variant == variant).expect("considered").verdict
-}
+use super::*;
+use quartermaster_core::plan::{Reason, yet_to_come};
 
 #[test]
 fn the_best_affordable_variant_is_served_and_the_dominated_one_explained() {
@@ -158,7 +68,7 @@ fn a_lowered_ceiling_switches_and_the_old_serves_until_the_new_is_ready() {
 #[test]
 fn a_raised_ceiling_goes_back_only_when_the_overlap_fits_too() {
     let small = Model { groups: vec![group("q4", "small", 1, 1)], ..model() };
-    // 0.50 for the horizon and 0.0034 for a minute of the small one beside it.
+    // 0.50 for the horizon, and 0.01 for the small one beside it: a minute until the new one serves, two to drain.
     assert_eq!(replicas(&planned(&snapshot(small.clone(), "0.501"))), [("q4", 1)]);
     assert_eq!(replicas(&planned(&snapshot(small, "0.51"))), [("q8", 1), ("q4", 1)]);
 }
@@ -240,32 +150,6 @@ fn higher_priority_is_planned_first() {
     assert_eq!(plan.models["demo/a-low"].reason.name(), "AtCeiling");
 }
 
-/// A second model beside the first, of the same priority, planned before it.
-fn beside(first: Model, second: Model, ceiling: &str) -> Snapshot {
-    let mut both = snapshot(first, ceiling);
-    both.models.insert("demo/a".into(), Model { name: "a".into(), ..second });
-    both
-}
-
-#[test]
-fn what_is_settled_and_what_each_model_will_yet_cost_is_what_is_projected() {
-    let switching = Model { groups: vec![group("q4", "small", 1, 1)], ..model() };
-    let mut snapshot = beside(switching, model(), "10");
-    let elsewhere = Model { namespace: "other".into(), ..model() };
-    snapshot.models.insert("other/chat".into(), elsewhere);
-    snapshot.ceilings[0].settled = usd("0.30");
-    snapshot.ceilings.push(Ceiling { namespace: None, period: "Hour".into(), ..snapshot.ceilings[0].clone() });
-    snapshot.ceilings[1].period_end = Millis(NOW.0 + 6 * MINUTE);
-    let plan = decide(&snapshot);
-    let own = |key: &str| yet_to_come(&snapshot, &snapshot.models[key], &plan.models[key]);
-    assert_eq!(plan.models["demo/chat"].groups.len(), 2, "one before, one after the switch");
-    assert_eq!(own("other/chat"), [NanoUsd::ZERO, usd("0.10")], "6 minutes at 1.00");
-    for (at, ceiling) in plan.ceilings.iter().enumerate() {
-        let models: i64 = snapshot.models.keys().map(|key| own(key)[at].0).sum();
-        assert_eq!(NanoUsd(snapshot.ceilings[at].settled.0 + models), ceiling.projected);
-    }
-}
-
 fn devices(snapshot: &Snapshot, class: &str) -> u32 {
     let plans = decide(snapshot).models;
     let groups = plans.values().flat_map(|plan| &plan.groups).filter(|group| group.placement.class == class);
@@ -291,10 +175,12 @@ fn a_running_model_is_not_stopped_for_the_growth_of_an_equal_one() {
 #[test]
 fn a_switch_of_many_replicas_stays_inside_the_ceiling() {
     let small = Model { groups: vec![group("q4", "small", 3, 3)], load: load(4, 8, 100), ..model() };
-    // Three standard replicas are 1.50; three small ones beside them for a minute are 0.01.
+    // Three standard replicas are 1.50; three small ones beside them, for a minute and their drain, are 0.03.
     let plan = planned(&snapshot(small.clone(), "1.50"));
     assert_eq!(replicas(&plan), [("q8", 2), ("q4", 3)]);
-    assert_eq!(replicas(&planned(&snapshot(small, "1.52"))), [("q8", 3), ("q4", 3)]);
+    assert_eq!(replicas(&planned(&snapshot(small.clone(), "1.53"))), [("q8", 3), ("q4", 3)]);
+    let halfway = Model { groups: vec![group("q4", "small", 3, 3), group("q8", "standard", 3, 1)], ..small };
+    assert_eq!(replicas(&planned(&snapshot(halfway, "1.53"))), [("q8", 3), ("q4", 2)], "one of the new is ready");
 }
 
 #[test]
@@ -319,4 +205,23 @@ fn one_failed_replica_does_not_take_down_those_that_serve() {
     assert_eq!(planned(&snapshot(model.clone(), "10")).serve, Some(placement("q8", "standard", 1)));
     model.groups = vec![group("q8", "standard", 1, 0)];
     assert_eq!(planned(&snapshot(model, "10")).serve, Some(placement("f16", "standard", 2)));
+}
+
+#[test]
+fn what_is_settled_and_what_each_model_will_yet_cost_is_what_is_projected() {
+    let switching = Model { groups: vec![group("q4", "small", 1, 1)], ..model() };
+    let mut snapshot = beside(switching, model(), "10");
+    let elsewhere = Model { namespace: "other".into(), ..model() };
+    snapshot.models.insert("other/chat".into(), elsewhere);
+    snapshot.ceilings[0].settled = usd("0.30");
+    snapshot.ceilings.push(Ceiling { namespace: None, period: "Hour".into(), ..snapshot.ceilings[0].clone() });
+    snapshot.ceilings[1].period_end = Millis(NOW.0 + 6 * MINUTE);
+    let plan = decide(&snapshot);
+    let own = |key: &str| yet_to_come(&snapshot, &snapshot.models[key], &plan.models[key]);
+    assert_eq!(plan.models["demo/chat"].groups.len(), 2, "one before, one after the switch");
+    assert_eq!(own("other/chat"), [NanoUsd::ZERO, usd("0.10")], "6 minutes at 1.00");
+    for (at, ceiling) in plan.ceilings.iter().enumerate() {
+        let models: i64 = snapshot.models.keys().map(|key| own(key)[at].0).sum();
+        assert_eq!(NanoUsd(snapshot.ceilings[at].settled.0 + models), ceiling.projected);
+    }
 }
