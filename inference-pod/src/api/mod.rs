@@ -3,6 +3,7 @@
 pub mod admin;
 mod answer;
 mod cancel;
+mod embeddings;
 pub mod error;
 pub mod fields;
 pub mod form;
@@ -43,6 +44,7 @@ pub fn router(app: Arc<App>, admin: Option<Admin>) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat_completions))
         .route("/v1/completions", post(completions))
+        .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
         .route("/v1/requests/{id}/choices/{index}", delete(cancel::choice))

@@ -1,5 +1,6 @@
 //! An engine's thread, from its model file to its end: load, warm up, serve.
 
+use super::embed::Embedder;
 use super::llama::{LlamaEngine, LlamaWeights};
 use super::{EngineError, Vocabulary, warm_up};
 use crate::api::form::Forms;
@@ -81,7 +82,8 @@ fn run(prepared: Prepared, shared: &Shared, say_ready: SayReady) -> Result<(), F
         }
     };
     shared.log.clear();
-    drop(say_ready.send(Ok(Arc::new(loaded(&prepared, vocabulary, inbox)))));
+    let embedder = prepared.embedding.map(|load| Embedder::new(weights.clone(), load, shared.threads));
+    drop(say_ready.send(Ok(Arc::new(loaded(&prepared, vocabulary, embedder, inbox)))));
     // The vocabulary as text is some megabytes, and of no more use.
     drop(prepared);
     let result = serve(&mut driver, &messages).map_err(failed);
@@ -148,7 +150,12 @@ fn capacity(load: Load) -> Capacity {
     }
 }
 
-fn loaded(prepared: &Prepared, vocabulary: Arc<dyn Vocabulary>, inbox: std::sync::mpsc::Sender<Message>) -> Loaded {
+fn loaded(
+    prepared: &Prepared,
+    vocabulary: Arc<dyn Vocabulary>,
+    embedder: Option<Embedder>,
+    inbox: std::sync::mpsc::Sender<Message>,
+) -> Loaded {
     let specials = vocabulary.specials();
     let bundle = tokenizer::bundle(&prepared.gguf, &specials, prepared.load.context);
     if let Err(error) = &bundle {
@@ -167,6 +174,7 @@ fn loaded(prepared: &Prepared, vocabulary: Arc<dyn Vocabulary>, inbox: std::sync
         rules: Arc::new(rules),
         inbox,
         forms: Forms::default(),
+        embedder,
     }
 }
 
