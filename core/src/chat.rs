@@ -6,5 +6,5 @@
 mod message;
 mod template;
 
-pub use message::{ChatError, Message, messages};
+pub use message::{ChatError, Message, messages, tools};
 pub use template::{ChatTemplate, TemplateError};

@@ -48,6 +48,12 @@ pub const TOP_LOGPROBS_MAX: u32 = 20;
 pub const COMPLETION_LOGPROBS_MAX: u32 = 5;
 /// Most tokens that `logit_bias` may name: each is touched in every step.
 pub const LOGIT_BIAS_MAX: usize = 1024;
+/// Most tokens of one text that is embedded: their KV cache is held beside the engine's.
+pub const EMBEDDING_TOKENS_MAX: u32 = 512;
+/// Rows of a batch that embeds. Half of the engine's, since logits are kept for each of them: twice the memory.
+pub const EMBEDDING_ROWS: u32 = PREFILL_TOKENS_MAX / 2;
+/// Most texts that one request may have embedded.
+pub const EMBEDDING_INPUTS_MAX: usize = 256;
 /// Most tools of one request, as in OpenAI's API.
 pub const TOOLS_MAX: usize = 128;
 /// Longest name of a tool, as in OpenAI's API.

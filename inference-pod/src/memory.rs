@@ -124,6 +124,15 @@ impl Estimate {
         Self { weights_bytes, kv_bytes, compute_bytes, process_bytes, total_bytes, kv_bytes_per_token }
     }
 
+    /// With a second context on the same weights.
+    #[must_use]
+    pub fn beside(self, other: &Self) -> Self {
+        let kv_bytes = self.kv_bytes.saturating_add(other.kv_bytes);
+        let compute_bytes = self.compute_bytes.saturating_add(other.compute_bytes);
+        let more = other.kv_bytes.saturating_add(other.compute_bytes);
+        Self { kv_bytes, compute_bytes, total_bytes: self.total_bytes.saturating_add(more), ..self }
+    }
+
     /// One sentence with the numbers.
     #[must_use]
     pub fn sentence(&self) -> String {

@@ -4,6 +4,7 @@ use crate::cgroup;
 use crate::exit::{Failure, Reason};
 use crate::gguf::{Gguf, GgufError, Shape};
 use crate::kv::Sharing;
+use crate::limits::EMBEDDING_TOKENS_MAX;
 use crate::memory::{Estimate, KvPrecision, Load, mebibytes};
 use quartermaster_core::wire::serve::ServeConfig;
 use std::path::Path;
@@ -24,6 +25,8 @@ pub struct Prepared {
     pub estimate: Estimate,
     /// What is to be served.
     pub load: Load,
+    /// What embeds texts beside it; none where memory has no room for that.
+    pub embedding: Option<Load>,
 }
 
 impl From<GgufError> for Failure {
@@ -89,8 +92,13 @@ pub fn prepare(config: &ServeConfig, limits: cgroup::Limits, kv: KvPrecision) ->
             Err(Failure::new(Reason::ModelTooLarge, message))
         }
         _ => {
-            tracing::info!(variant = file.name, need_mib = mebibytes(estimate.total_bytes), ?limit, "the model fits");
-            Ok(Prepared { variant: file.name.clone(), gguf, shape, estimate, load })
+            let embedding = Load::new(config.context_tokens.min(EMBEDDING_TOKENS_MAX), 1, false, Sharing::Copies);
+            let both = estimate.beside(&Estimate::of(&gguf, &shape, embedding));
+            let fits = limit.is_none_or(|limit| both.total_bytes <= limit);
+            let (estimate, embedding) = if fits { (both, Some(embedding)) } else { (estimate, None) };
+            let (need_mib, embeds) = (mebibytes(estimate.total_bytes), fits);
+            tracing::info!(variant = file.name, need_mib, embeds, ?limit, "the model fits");
+            Ok(Prepared { variant: file.name.clone(), gguf, shape, estimate, load, embedding })
         }
     }
 }

@@ -314,3 +314,10 @@ async fn text_becomes_tokens_and_back() {
     }
     assert_eq!(server.post("/tokenize", json!({"model": "other", "prompt": "a"})).await.0, 404);
 }
+
+#[tokio::test]
+async fn without_room_for_embeddings_it_says_so() {
+    let server = Server::scripted(1, 64, "x").await;
+    let (status, body) = server.post("/v1/embeddings", json!({"model": "test", "input": "a"})).await;
+    assert_eq!((status, &body["error"]["code"]), (501, &json!("embeddings_not_supported")));
+}

@@ -66,6 +66,56 @@ async fn together_or_alone_the_answers_are_the_same() {
     assert_eq!(pod.last_words(), Value::Null);
 }
 
+async fn embed(url: &str, input: Value, extra: Value) -> (u16, Value) {
+    let mut body = json!({"model": "tiny", "input": input});
+    body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    let sent = reqwest::Client::new().post(format!("{url}/v1/embeddings")).body(body.to_string()).send().await.unwrap();
+    (sent.status().as_u16(), serde_json::from_str(&sent.text().await.unwrap()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_are_embedded_beside_answers() {
+    let mut pod = Pod::start(folder(&Options::default()), &["--linger-seconds", "0"]);
+    let url = pod.ready();
+    let vector = |answer: &Value, at: usize| -> Vec<f64> {
+        let numbers = answer["data"][at]["embedding"].as_array().unwrap();
+        numbers.iter().map(|number| number.as_f64().unwrap()).collect()
+    };
+    let long = "the end and the error ".repeat(12);
+    let (answer, (status, all)) = futures::future::join(
+        complete(&url, "the", json!({})),
+        embed(&url, json!(["the end", "an error", long]), json!({})),
+    )
+    .await;
+    assert_eq!((status, all["data"].as_array().unwrap().len()), (200, 3), "{all}");
+    assert_eq!(answer["usage"]["completion_tokens"], 24);
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    for at in 0..3 {
+        assert!((product(&vector(&all, at), &vector(&all, at)) - 1.0).abs() < 1e-4);
+    }
+    assert!(product(&vector(&all, 0), &vector(&all, 1)) < 0.999, "different texts differ");
+    // Alone, and as its tokens, it is the same; a text of several batches too.
+    let counted = |text: &str| {
+        let (_, answer) =
+            run(&["tokenize", "--model", &pod.folder.path().join("model.gguf").display().to_string(), "--text", text]);
+        answer["tokens"].clone()
+    };
+    assert!(counted(&long).as_array().unwrap().len() > 64);
+    for (text, at) in [("the end", 0), (long.as_str(), 2)] {
+        let (_, alone) = embed(&url, counted(text), json!({})).await;
+        assert!(product(&vector(&alone, 0), &vector(&all, at)) > 0.9999);
+    }
+    let (_, encoded) = embed(&url, json!("the end"), json!({"encoding_format": "base64"})).await;
+    assert_eq!(encoded["data"][0]["embedding"].as_str().unwrap().len(), (64_usize * 4).div_ceil(3) * 4);
+    assert_eq!(encoded["usage"]["prompt_tokens"], counted("the end").as_array().unwrap().len());
+    for (input, extra) in [(json!("x ".repeat(600)), json!({})), (json!(""), json!({})), (json!([9999]), json!({}))] {
+        assert_eq!(embed(&url, input, extra).await.0, 400);
+    }
+    assert_eq!(embed(&url, json!("a"), json!({"dimensions": 3})).await.1["error"]["param"], "dimensions");
+    pod.terminate();
+    assert!(pod.wait().success());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn however_the_cache_is_held_the_answers_are_the_same_and_beginnings_are_shared() {
     let prompts: Vec<String> = (0..6).map(|n| format!("{} {n}", "the and in error ".repeat(8))).collect();

@@ -64,6 +64,13 @@ pub fn messages(value: Option<&Value>) -> Result<Vec<Message>, ChatError> {
     items.iter().enumerate().map(|(index, item)| message(&format!("messages[{index}]"), item)).collect()
 }
 
+/// The request's `tools` as its template gets them: none where there are none, or where `tool_choice` is `none`.
+#[must_use]
+pub fn tools(request: &Map<String, Value>) -> Option<&[Value]> {
+    let tools = request.get("tools").and_then(Value::as_array).filter(|tools| !tools.is_empty())?;
+    request.get("tool_choice").is_none_or(|choice| choice != "none").then_some(tools.as_slice())
+}
+
 fn message(path: &str, value: &Value) -> Result<Message, ChatError> {
     let Value::Object(fields) = value else {
         return Err(ChatError::new(path, format!("must be an object with role and content, not {}", kind(value))));
@@ -203,6 +210,16 @@ mod tests {
         assert_eq!(field(json!([{"role": "assistant", "tool_calls": {}}])), "messages[0].tool_calls");
         let answer = json!([{"role": "tool", "tool_call_id": "1", "content": "42"}]);
         assert_eq!(messages(Some(&answer)).unwrap()[0].rest["tool_call_id"], "1");
+    }
+
+    #[test]
+    fn tools_count_unless_none_may_be_called() {
+        let of = |body: Value| tools(body.as_object().unwrap()).map(<[Value]>::len);
+        assert_eq!(of(json!({"tools": [{}, {}]})), Some(2));
+        assert_eq!(of(json!({"tools": [{}], "tool_choice": "required"})), Some(1));
+        assert_eq!(of(json!({"tools": [{}], "tool_choice": null})), Some(1));
+        assert_eq!(of(json!({"tools": [{}], "tool_choice": "none"})), None);
+        assert_eq!((of(json!({"tools": []})), of(json!({"tools": null})), of(json!({}))), (None, None, None));
     }
 
     #[test]

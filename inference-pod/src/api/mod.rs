@@ -1,8 +1,16 @@
 //! The HTTP API: OpenAI's endpoints, probes, metrics and the tokenizer.
+//!
+//! Beyond OpenAI's API, as vLLM has them: `top_k`, `min_p`, `repetition_penalty`, `ignore_eos`, `structured_outputs`,
+//! `guided_…` (grammars in Lark's notation), `/tokenize`, `/detokenize`. Our own: `"confidence": true` adds
+//! `choices[i].confidence {mean_logprob, min_logprob, mean_entropy, tokens}`, in a stream on the choice's last chunk;
+//! `DELETE /v1/requests/{id}/choices/{index}`, with the id of the answer's chunks, ends one choice with the finish reason
+//! `cancelled`. A stream says a tool call whole, in one delta; every answer that calls tools, forced or not, has the
+//! finish reason `tool_calls`.
 
 pub mod admin;
 mod answer;
 mod cancel;
+mod embeddings;
 pub mod error;
 pub mod fields;
 pub mod form;
@@ -43,6 +51,7 @@ pub fn router(app: Arc<App>, admin: Option<Admin>) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat_completions))
         .route("/v1/completions", post(completions))
+        .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
         .route("/v1/requests/{id}/choices/{index}", delete(cancel::choice))
@@ -69,7 +78,7 @@ async fn chat_completions(State(app): State<Arc<App>>, request: Request) -> Resu
     let mut common = Common::read(fields, Kind::Chat, &headers, fresh_seed())?;
     let tools = tools.beside(&mut common.form)?;
     let loaded = app.loaded().await?;
-    let prompt = Prompt::Text(render(&loaded, fields, &tools)?);
+    let prompt = Prompt::Text(render(&loaded, &map)?);
     let ask = Ask { prompt, field: "messages", default_max_tokens: None };
     let head = Head::new(Kind::Chat, &app.config.model);
     let generation = generate::start(&app, &loaded, &head.id, ask, &common).await?;
@@ -77,11 +86,11 @@ async fn chat_completions(State(app): State<Arc<App>>, request: Request) -> Resu
 }
 
 /// The prompt's text by the model's template.
-fn render(loaded: &Loaded, fields: Fields<'_>, tools: &Tools) -> Result<String, ApiError> {
+fn render(loaded: &Loaded, request: &Map<String, Value>) -> Result<String, ApiError> {
     let messages =
-        chat::messages(fields.get("messages")).map_err(|error| ApiError::field(error.field, error.problem))?;
+        chat::messages(request.get("messages")).map_err(|error| ApiError::field(error.field, error.problem))?;
     let text = match loaded.template.as_ref() {
-        Ok(template) => template.render_with(&messages, tools.offered(), jiff::Timestamp::now()),
+        Ok(template) => template.render_with(&messages, chat::tools(request), jiff::Timestamp::now()),
         Err(error) => return Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "no_chat_template", error.to_string())),
     };
     text.map_err(|error| ApiError::field("messages", error))

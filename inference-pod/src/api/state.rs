@@ -5,6 +5,7 @@ use super::error::ApiError;
 use super::form::Forms;
 use crate::driver::Message;
 use crate::engine::Vocabulary;
+use crate::engine::embed::Embedder;
 use crate::limits::{QUEUE_PER_SLOT, SWAP_WAIT_MAX, TOKENIZE_PARALLEL};
 use crate::metrics::Metrics;
 use crate::profile::Way;
@@ -44,6 +45,8 @@ pub struct Loaded {
     pub template: Arc<Result<ChatTemplate, TemplateError>>,
     /// Special tokens, as the bundle has them.
     pub rules: Arc<TokenizerBundle>,
+    /// Embeds texts, where memory allows. It is gone before the inbox is: the engine's end frees all memory.
+    pub embedder: Option<Embedder>,
     /// To the driver.
     pub inbox: Sender<Message>,
     /// Makes constraints, once the first request asks for one.

@@ -52,7 +52,10 @@ pub(super) async fn count(State(app): State<Arc<App>>, request: Request) -> Resu
     };
     let text = match (fields.text("prompt")?, fields.get("messages")) {
         (Some(text), None) => text.to_owned(),
-        (None, Some(_)) => render(&loaded, fields, &Tools::read(fields)?)?,
+        (None, Some(_)) => {
+            Tools::read(fields)?;
+            render(&loaded, &map)?
+        }
         _ => return Err(ApiError::field("prompt", "is required: either prompt, a text, or messages")),
     };
     let tokens = tokenize(&app, &loaded, text, special).await?;

@@ -23,7 +23,7 @@ pub(super) enum Calls {
 /// What is offered.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Tools {
-    /// As the chat template gets them.
+    /// As the request has them.
     pub(super) offered: Vec<Value>,
     /// Names of those that may be called.
     pub(super) names: Arc<[String]>,
@@ -46,11 +46,6 @@ impl Tools {
         }
         let names = chosen.map_or(names, |chosen| vec![chosen]);
         Ok(Self { offered: offered.to_vec(), names: names.into(), calls })
-    }
-
-    /// For the chat template.
-    pub(super) fn offered(&self) -> Option<&[Value]> {
-        (!self.offered.is_empty()).then_some(self.offered.as_slice())
     }
 
     /// Settles who says what the answer looks like: a call that is forced, or the form that the request asks for.
@@ -195,10 +190,7 @@ mod tests {
         assert_eq!((of(json!(null)).calls, of(json!(null)).form()), (Calls::Auto, None));
         assert_eq!((of(json!("required")).calls, of(json!("required")).names.len()), (Calls::Forced, 2));
         let one = of(json!({"type": "function", "function": {"name": "b"}}));
-        assert_eq!(
-            (one.calls, &one.names[..], one.offered().unwrap().len()),
-            (Calls::Forced, &["b".to_owned()][..], 2)
-        );
+        assert_eq!((one.calls, &one.names[..], one.offered.len()), (Calls::Forced, &["b".to_owned()][..], 2));
     }
 
     #[test]

@@ -75,6 +75,12 @@ impl LlamaWeights {
         usize::try_from(self.model.n_vocab()).unwrap_or_default()
     }
 
+    /// A context on these weights; else what llama.cpp said.
+    pub(super) fn context(&self, params: LlamaContextParams) -> Result<LlamaContext<'_>, String> {
+        let backend = backend().map_err(|error| error.to_string())?;
+        self.model.new_context(backend, params).map_err(|error| error.to_string())
+    }
+
     /// An engine on these weights.
     ///
     /// # Errors
@@ -102,7 +108,7 @@ impl LlamaWeights {
             .with_type_v(kv)
             .with_flash_attention_policy(flash)
             .with_no_perf(true);
-        let context = self.model.new_context(backend()?, params).map_err(|error| failed(error.to_string()))?;
+        let context = self.context(params).map_err(failed)?;
         let rows = usize::try_from(load.batch()).map_err(|error| failed(error.to_string()))?;
         Ok(LlamaEngine { context, batch: LlamaBatch::new(rows, 1), sharing: load.sharing })
     }

@@ -2,6 +2,7 @@
 //!
 //! The driver owns the engine on one thread; nothing else touches it. The vocabulary is shared and read only.
 
+pub mod embed;
 pub mod llama;
 pub mod thread;
 pub mod warm_up;

@@ -1,5 +1,6 @@
 //! An engine's thread, from its model file to its end: load, warm up, serve.
 
+use super::embed::Embedder;
 use super::llama::{LlamaEngine, LlamaWeights};
 use super::{EngineError, Vocabulary, warm_up};
 use crate::api::form::Forms;
@@ -83,7 +84,8 @@ fn run(prepared: Prepared, shared: &Shared, say_ready: SayReady) -> Result<(), F
     shared.log.clear();
     let mut driver = Driver::new(engine, Arc::clone(&vocabulary), Arc::clone(&shared.metrics), capacity(load));
     let way = (load.flash_attention, load.sharing);
-    drop(say_ready.send(Ok(Arc::new(loaded(&prepared, way, vocabulary, inbox)))));
+    let embedder = prepared.embedding.map(|load| Embedder::new(weights.clone(), load, shared.threads));
+    drop(say_ready.send(Ok(Arc::new(loaded(&prepared, way, vocabulary, embedder, inbox)))));
     // The vocabulary as text is some megabytes, and of no more use.
     drop(prepared);
     let result = driver.run(&messages).map_err(failed);
@@ -146,7 +148,13 @@ fn capacity(load: Load) -> Capacity {
     }
 }
 
-fn loaded(prepared: &Prepared, way: Way, vocabulary: Arc<dyn Vocabulary>, inbox: Sender<Message>) -> Loaded {
+fn loaded(
+    prepared: &Prepared,
+    way: Way,
+    vocabulary: Arc<dyn Vocabulary>,
+    embedder: Option<Embedder>,
+    inbox: Sender<Message>,
+) -> Loaded {
     let specials = vocabulary.specials();
     let bundle = tokenizer::bundle(&prepared.gguf, &specials, prepared.load.context);
     if let Err(error) = &bundle {
@@ -166,6 +174,7 @@ fn loaded(prepared: &Prepared, way: Way, vocabulary: Arc<dyn Vocabulary>, inbox:
         rules: Arc::new(rules),
         inbox,
         forms: Forms::default(),
+        embedder,
     }
 }
 

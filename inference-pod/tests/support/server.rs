@@ -182,6 +182,7 @@ impl Server {
             rules: Arc::new(rules()),
             inbox,
             forms: Forms::default(),
+            embedder: None,
         }));
         server
     }
