@@ -118,6 +118,14 @@ impl Metrics {
         metrics
     }
 
+    /// One with a series in every family, for `docs/metrics.md`.
+    #[must_use]
+    pub fn sample() -> Self {
+        let metrics = Self::new("");
+        metrics.serving("", "", 0);
+        metrics
+    }
+
     fn register_vllm(&mut self) {
         let r = &mut self.registry;
         r.register("vllm:num_requests_running", "Requests that hold a slot", self.running.clone());
@@ -125,7 +133,11 @@ impl Metrics {
         r.register("vllm:kv_cache_usage_perc", "Share of the KV cache that is reserved, 0 to 1", self.kv_usage.clone());
         r.register("vllm:prompt_tokens", "Prompt tokens computed", self.prompt_tokens.clone());
         r.register("vllm:generation_tokens", "Tokens generated", self.generation_tokens.clone());
-        r.register("vllm:request_success", "Requests that ended, by how", self.success.clone());
+        r.register(
+            "vllm:request_success",
+            "Requests that ended, by how: stop, length, abort, error",
+            self.success.clone(),
+        );
         r.register("vllm:time_to_first_token_seconds", "From arrival to the first token", self.first_token.clone());
         r.register("vllm:inter_token_latency_seconds", "Between two tokens of a request", self.between_tokens.clone());
         r.register("vllm:e2e_request_latency_seconds", "From arrival to the last token", self.whole.clone());
