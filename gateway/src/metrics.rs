@@ -177,8 +177,8 @@ impl Metrics {
         r.register("requests_in_flight", "Requests that are not answered to the end", self.in_flight.clone());
         r.register("requests_waiting", "Requests held until a first replica is up", self.waiting.clone());
         r.register("tokens_in_flight", "Tokens held by open requests", self.tokens_in_flight.clone());
-        r.register("tokens", "Tokens served, as settled", self.tokens.clone());
-        r.register("time_to_first_token_seconds", "Arrival to first byte", self.first_token.clone());
+        r.register("tokens", "Tokens served, as settled: prompt, completion", self.tokens.clone());
+        r.register("time_to_first_token_seconds", "Of streams: arrival to first event", self.first_token.clone());
         r.register("inter_token_seconds", "Time between two pieces of a stream", self.inter_token.clone());
         r.register("prompt_count_mismatch", "Prompts that the engine counts otherwise", self.mismatch.clone());
         r.register("hold_overrun", "Requests that used more than was held", self.overrun.clone());
@@ -191,6 +191,17 @@ impl Metrics {
         r.register("unsettled", "Settlements that the ledger has not taken", self.unsettled.clone());
         r.register("journal_errors", "Notes that the journal could not write", self.journal_errors.clone());
         self
+    }
+
+    /// One with a series in every family, for `docs/metrics.md`.
+    pub fn sample() -> Self {
+        let metrics = Self::default();
+        metrics.model("", "");
+        metrics.tokens("", "", "", Used { prompt: Tokens::ZERO, completion: Tokens::ZERO });
+        metrics.rejection("", "");
+        metrics.retry("");
+        metrics.ledger("", "", Duration::ZERO);
+        metrics
     }
 
     /// The series of one model; made on first use.

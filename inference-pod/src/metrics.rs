@@ -1,5 +1,6 @@
 //! What the pod tells a scraper: vLLM's names, so that everything made for vLLM reads it, and a few of our own.
 
+use crate::kv::Sharing;
 use crate::memory::Load;
 use crate::profile::Profile;
 use crate::scheduler::Scheduler;
@@ -182,6 +183,26 @@ impl Metrics {
         metrics
     }
 
+    /// One with a series in every family, for `docs/metrics.md`.
+    #[must_use]
+    pub fn sample() -> Self {
+        let metrics = Self::new("");
+        metrics.serving("", "", 0);
+        metrics.phase(LoadPhase::Load, Duration::ZERO);
+        metrics.swapped(Duration::ZERO, true);
+        metrics.stepped(Duration::ZERO, 1, 0, 0);
+        let profile = Profile {
+            step_seconds: 0.0,
+            sequence_seconds: 0.0,
+            context_token_seconds: 0.0,
+            prompt_token_seconds: 0.0,
+            flash_attention: true,
+            shared_cells: true,
+        };
+        metrics.profile(&profile, Load::new(1, 1, true, Sharing::Cells));
+        metrics
+    }
+
     fn register_vllm(&mut self) {
         let r = &mut self.registry;
         r.register("vllm:num_requests_running", "Requests that hold a slot", self.running.clone());
@@ -193,7 +214,11 @@ impl Metrics {
         );
         r.register("vllm:prompt_tokens", "Prompt tokens computed", self.prompt_tokens.clone());
         r.register("vllm:generation_tokens", "Tokens generated", self.generation_tokens.clone());
-        r.register("vllm:request_success", "Requests that ended, by how", self.success.clone());
+        r.register(
+            "vllm:request_success",
+            "Requests that ended, by how: stop, length, abort, error",
+            self.success.clone(),
+        );
         r.register("vllm:time_to_first_token_seconds", "From arrival to the first token", self.first_token.clone());
         r.register("vllm:inter_token_latency_seconds", "Between two tokens of a request", self.between_tokens.clone());
         r.register("vllm:e2e_request_latency_seconds", "From arrival to the last token", self.whole.clone());

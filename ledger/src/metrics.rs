@@ -1,4 +1,4 @@
-//! What the ledger tells Prometheus. Names: `docs` of [`Metrics`]' fields.
+//! What the ledger tells Prometheus.
 
 use crate::commands::{Command, CommandError, Reply};
 use crate::reader::{ReadError, Reader};
@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use quartermaster_core::units::Millis;
-use quartermaster_core::wire::ledger::{Balance, Reserved};
+use quartermaster_core::wire::ledger::{Amount, Balance, Reserved};
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -33,6 +33,7 @@ struct WindowLabels {
 }
 
 /// Counters, gauges and histograms, all under `quartermaster_ledger_`.
+#[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     reservations: Family<OutcomeLabels, Counter>,
@@ -75,7 +76,11 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register("reservations", "Reservations by outcome", self.reservations.clone());
+        registry.register(
+            "reservations",
+            "Reservations by outcome: granted, partial, exhausted, refused",
+            self.reservations.clone(),
+        );
         registry.register("commit_batch", "Calls in one transaction", self.batch.clone());
         registry.register("commit_seconds", "Time of one transaction, fsync included", self.commit.clone());
         registry.register("commits_failed", "Transactions that could not be written", self.failed_commits.clone());
@@ -87,6 +92,23 @@ impl Metrics {
         registry.register("held_tokens", format!("Tokens held {windows}"), self.held_tokens.clone());
         registry.register("settled_nano_usd", format!("Nano-USD settled {windows}"), self.settled_nano_usd.clone());
         registry.register("held_nano_usd", format!("Nano-USD held {windows}"), self.held_nano_usd.clone());
+    }
+
+    /// One with a series in every family, for `docs/metrics.md`.
+    pub fn sample() -> Self {
+        let metrics = Self::default();
+        drop(metrics.reservations.get_or_create(&OutcomeLabels { outcome: Outcome::granted }));
+        metrics.show(&[Balance {
+            budget: String::new(),
+            window: String::new(),
+            start: Millis(0),
+            resets_at: None,
+            limit_tokens: None,
+            limit_nano_usd: None,
+            settled: Amount::default(),
+            held: Amount::default(),
+        }]);
+        metrics
     }
 
     /// A transaction is on disk. One without calls is the clock's tick, and not counted.
@@ -113,10 +135,15 @@ impl Metrics {
     pub async fn render(&self, reader: &Reader, now: Millis) -> Result<String, ReadError> {
         self.open_holds.set(i64::try_from(reader.open_holds().await?).unwrap_or(i64::MAX));
         self.show(&reader.balances(now).await?);
-        let mut body = String::new();
+        Ok(self.page())
+    }
+
+    /// The exposition, with the figures that it has.
+    pub fn page(&self) -> String {
+        let mut page = String::new();
         // Writing to a string can't fail.
-        let _ = text::encode(&mut body, &self.registry);
-        Ok(body)
+        let _ = text::encode(&mut page, &self.registry);
+        page
     }
 
     /// Budgets that are gone must not stay on the dashboard.

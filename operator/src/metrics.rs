@@ -124,6 +124,23 @@ impl Metrics {
         self
     }
 
+    /// One with a series in every family, for `docs/metrics.md`.
+    pub fn sample() -> Self {
+        let (metrics, name) = (Self::default(), String::new);
+        let labels = ReplicaLabels { namespace: name(), model: name(), class: name(), variant: name(), state: "" };
+        metrics.replicas.get_or_create(&labels).set(0);
+        metrics.reason.get_or_create(&ReasonLabels { namespace: name(), model: name(), reason: "" }).set(0);
+        let labels = ModelLabels { namespace: name(), model: name() };
+        metrics.blind.get_or_create(&labels).set(0);
+        metrics.cost.get_or_create(&labels).set(0.0);
+        for family in [&metrics.ceiling, &metrics.settled, &metrics.projected] {
+            family.get_or_create(&CeilingLabels { policy: name(), period: name() }).set(0.0);
+        }
+        metrics.signals(&Readings::default(), Millis(0));
+        metrics.error("");
+        metrics
+    }
+
     /// One tick took so long.
     pub fn tick(&self, took: Duration) {
         self.ticks.inc();

@@ -15,7 +15,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Write the files that are generated from code: CRDs, the field reference, the charts' goldens.
+    /// Write the files that are generated from code: CRDs, the references of fields and metrics, the charts' goldens.
     Gen,
     /// Build container images as OCI tars, without a container engine.
     Images(images::Options),

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use super::grid::{self, Row, Tuning};
@@ -41,11 +42,11 @@ pub(super) async fn measure(bench: &Bench, only: &[String], rows: &mut Vec<Row>)
         let mut bounds = Vec::new();
         for precision in plan.files.iter().copied() {
             let key = (precision, plan.tuned_at);
-            if !best.contains_key(&key) {
+            if let Entry::Vacant(place) = best.entry(key) {
                 let tuned = plans.iter().find(|other| other.load.name == plan.tuned_at);
                 let (tuning, tried) = grid::fastest(bench, precision, &tuned.context("no such load")?.load).await?;
                 rows.extend(tried);
-                best.insert(key, tuning);
+                place.insert(tuning);
             }
             let tuning = best.get(&key).context("no tuning")?;
             bounds.push(bound(bench, precision, &plan.load, *tuning).await?);
