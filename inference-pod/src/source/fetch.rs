@@ -149,7 +149,10 @@ impl Fetcher<'_> {
 
     async fn once(&self) -> Result<Fetched> {
         match patiently(async || self.resolve().await).await {
-            Ok(oci::Found::File(remote, facts)) => self.file(&remote, facts).await,
+            Ok(oci::Found::File(found)) => {
+                let (remote, facts) = *found;
+                self.file(&remote, facts).await
+            }
             Ok(oci::Found::Layers { manifest, layers }) => self.layers(manifest, layers).await,
             // A store that is down stops no pod whose file is here.
             Err(error) if error.kind == Kind::Unreachable && self.wanted.is_none() => {
@@ -162,7 +165,7 @@ impl Fetcher<'_> {
     }
 
     async fn resolve(&self) -> Result<oci::Found> {
-        let (remote, facts) = match self.source {
+        let found = match self.source {
             Source::Oci(file) => return oci::resolve(&self.http, self.options, file, &self.place).await,
             Source::HuggingFace { repository, revision, path } => {
                 hf::resolve(&self.http, self.options, (repository, revision, path)).await?
@@ -182,7 +185,7 @@ impl Fetcher<'_> {
                 return Err(SourceError::new(Kind::Malformed, self.place.as_str(), "it is here already", fix));
             }
         };
-        Ok(oci::Found::File(remote, facts))
+        Ok(oci::Found::File(Box::new(found)))
     }
 
     fn remembered(&self) -> Result<Option<Entry>> {

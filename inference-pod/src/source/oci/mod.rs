@@ -22,7 +22,7 @@ const MANIFESTS_MAX: usize = 3;
 /// What a reference leads to.
 pub(super) enum Found {
     /// A layer that is the file.
-    File(Remote, Facts),
+    File(Box<(Remote, Facts)>),
     /// Layers that are tars, the uppermost first; and the digest of the manifest that says so.
     Layers { manifest: Digest, layers: Vec<(Remote, Facts)> },
 }
@@ -42,8 +42,7 @@ pub(super) async fn resolve(http: &Http, options: &Options, file: &OciFile, plac
         match choose(&manifest, file.file.as_deref(), std::env::consts::ARCH).map_err(&wrong)? {
             Choice::Manifest(next) => reference = next.digest.clone(),
             Choice::File(layer) => {
-                let (remote, facts) = blob(&registry, place, layer)?;
-                return Ok(Found::File(remote, facts));
+                return Ok(Found::File(Box::new(blob(&registry, place, layer)?)));
             }
             Choice::Layers(layers) => {
                 let layers = layers.into_iter().map(|layer| blob(&registry, place, layer)).collect::<Result<_>>()?;
