@@ -108,6 +108,11 @@ impl Swapper {
     /// # Errors
     /// Why not; what was served is served still.
     pub async fn to(&self, variant: &str) -> Result<Swapped, SwapError> {
+        let config = ServeConfig { variant: variant.to_owned(), ..self.app.config.clone() };
+        if config.served().is_none() {
+            let names: Vec<&str> = config.variants.iter().map(|file| file.name.as_str()).collect();
+            return Err(SwapError::Unknown(variant.to_owned(), names.join(", ")));
+        }
         let Ok(mut state) = self.state.try_lock() else { return Err(SwapError::Busy) };
         let begin = Instant::now();
         if state.is_retiring() {
@@ -119,7 +124,7 @@ impl Swapper {
         if old.variant == variant {
             return Ok(Swapped { took: Duration::ZERO, drained: false });
         }
-        let prepared = self.prepare(variant).await?;
+        let prepared = self.prepare(config).await?;
         let drained = !self.both_fit(&old.estimate, &prepared.estimate);
         let result = if drained {
             self.one_after_the_other(&mut state, prepared).await
@@ -133,12 +138,7 @@ impl Swapper {
         Ok(Swapped { took, drained })
     }
 
-    async fn prepare(&self, variant: &str) -> Result<Prepared, SwapError> {
-        let config = ServeConfig { variant: variant.to_owned(), ..self.app.config.clone() };
-        if config.served().is_none() {
-            let names: Vec<&str> = config.variants.iter().map(|file| file.name.as_str()).collect();
-            return Err(SwapError::Unknown(variant.to_owned(), names.join(", ")));
-        }
+    async fn prepare(&self, config: ServeConfig) -> Result<Prepared, Failure> {
         let (limits, kv) = (self.limits, self.kv);
         let work = tokio::task::spawn_blocking(move || prepare::prepare(&config, limits, kv)).await;
         let work = work.map_err(|error| Failure::new(Reason::SystemFailed, format!("reading the file: {error}")))?;
@@ -201,10 +201,8 @@ impl Swapper {
 
     async fn back_to(&self, state: &mut State, variant: Option<&str>) -> Result<(), Failure> {
         let missing = || Failure::new(Reason::EngineFailed, "there is no variant to go back to");
-        let prepared = self.prepare(variant.ok_or_else(missing)?).await.map_err(|error| match error {
-            SwapError::Failed(failure) => failure,
-            other => Failure::new(Reason::EngineFailed, other.to_string()),
-        })?;
+        let variant = variant.ok_or_else(missing)?.to_owned();
+        let prepared = self.prepare(ServeConfig { variant, ..self.app.config.clone() }).await?;
         let (next, loaded) = self.load(prepared).await?;
         self.serve(state, next, loaded);
         Ok(())
