@@ -1,5 +1,6 @@
 //! The command line; every flag of `serve` can come from the environment.
 
+use crate::memory::KvPrecision;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,6 +37,13 @@ pub enum Command {
         /// The text.
         #[arg(long)]
         text: String,
+    },
+    /// Let llama.cpp read a model file's vocabulary, and end: a file on which it aborts aborts here and nowhere else.
+    #[command(hide = true)]
+    Check {
+        /// GGUF file.
+        #[arg(long)]
+        model: PathBuf,
     },
     /// Estimate the memory that serving a model needs; prints JSON.
     Estimate(EstimateArgs),
@@ -89,6 +97,9 @@ pub struct ServeArgs {
     /// One KV cache for all requests, so that what they share is there once; by default as measured at the first start.
     #[arg(long, env = "QM_UNIFIED_KV", value_enum, default_value_t = Choice::Auto)]
     pub unified_kv: Choice,
+    /// How the KV cache is kept: q8_0 takes half the memory of f16, costs a little quality and needs flash attention.
+    #[arg(long, env = "QM_KV_PRECISION", value_enum, default_value_t = KvPrecision::F16)]
+    pub kv_precision: KvPrecision,
     /// Folder in which measurements are kept for the next start on this hardware.
     #[arg(long, env = "QM_PROFILE_FOLDER")]
     pub profile_folder: Option<PathBuf>,

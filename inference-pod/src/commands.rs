@@ -22,6 +22,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Command::Perplexity(args) => print(&measure(args)?),
         Command::Inspect { model } => print(&inspect(model)?),
         Command::Tokenize { model, text } => print(&tokenize(model, text)?),
+        Command::Check { model } => {
+            prepare::inspect(model)?;
+            return LlamaWeights::check(model).map_err(|error| {
+                Failure::new(Reason::CorruptModel, format!("model file {}: {error}", model.display()))
+            });
+        }
         Command::Estimate(args) => print(&estimate(args)?),
     }
     Ok(())

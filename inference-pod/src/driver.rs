@@ -239,7 +239,7 @@ impl<E: Engine> Driver<E> {
                 let took = begin.elapsed();
                 self.pace.learn(took, step.tokens());
                 let generated = u64::try_from(drawn.len()).unwrap_or_default();
-                self.metrics.stepped(took, self.prompt_tokens(&step), generated);
+                self.metrics.stepped(took, step.tokens(), self.prompt_tokens(&step), generated);
                 drawn.into_iter().for_each(|(id, drawn)| self.hand_out(id, drawn));
                 Ok(())
             }

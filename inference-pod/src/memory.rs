@@ -3,10 +3,9 @@
 use crate::gguf::{Gguf, Shape};
 use crate::kv::{KvCapacity, Sharing};
 use crate::limits::{KEPT_SEQUENCES, PREFILL_TOKENS_MAX, SEQUENCES_MAX};
+use clap::ValueEnum;
 use serde::Serialize;
 
-/// Bytes of one KV element (f16).
-const KV_ELEMENT_BYTES: u64 = 2;
 /// llama.cpp rounds a sequence's context up to this.
 const CONTEXT_PADDING: u64 = 256;
 /// Bytes that a vocabulary entry costs in llama.cpp's tables: the token, its merge, and their hash maps.
@@ -15,6 +14,28 @@ const VOCABULARY_ENTRY_BYTES: u64 = 480;
 const PROCESS_BYTES: u64 = 32 * 1024 * 1024;
 /// Bytes of a float in an activation.
 const FLOAT_BYTES: u64 = 4;
+
+/// How the KV cache is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum KvPrecision {
+    /// Two bytes an element.
+    #[default]
+    F16,
+    /// About half of that: blocks of 32 elements in 34 bytes. It needs flash attention.
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
+impl KvPrecision {
+    /// Bytes of so many elements.
+    #[must_use]
+    pub fn bytes(self, elements: u64) -> u64 {
+        match self {
+            Self::F16 => elements.saturating_mul(2),
+            Self::Q8_0 => elements.div_ceil(32).saturating_mul(34),
+        }
+    }
+}
 
 /// What is to be served at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +50,8 @@ pub struct Load {
     pub sequences: u32,
     /// How they share cells.
     pub sharing: Sharing,
+    /// How it is kept.
+    pub kv: KvPrecision,
 }
 
 impl Load {
@@ -39,7 +62,7 @@ impl Load {
             Sharing::Cells => slots.saturating_add(KEPT_SEQUENCES).min(SEQUENCES_MAX),
             Sharing::Copies => slots,
         };
-        Self { context, slots, flash_attention, sequences, sharing }
+        Self { context, slots, flash_attention, sequences, sharing, kv: KvPrecision::F16 }
     }
 
     /// Tokens of one sequence as llama.cpp allocates them.
@@ -56,7 +79,7 @@ impl Load {
 
     /// What the scheduler may count on.
     #[must_use]
-    pub fn kv(&self) -> KvCapacity {
+    pub fn capacity(&self) -> KvCapacity {
         let usize = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         KvCapacity { sequences: usize(self.sequences.into()), cells: usize(self.cells()), sharing: self.sharing }
     }
@@ -90,7 +113,7 @@ impl Estimate {
     /// The estimate for this file under this load.
     #[must_use]
     pub fn of(gguf: &Gguf, shape: &Shape, load: Load) -> Self {
-        let kv_bytes_per_token = shape.kv_elements_per_token.saturating_mul(KV_ELEMENT_BYTES);
+        let kv_bytes_per_token = load.kv.bytes(shape.kv_elements_per_token);
         let tokens = load.cells();
         let weights_bytes = gguf.tensor_bytes();
         let kv_bytes = kv_bytes_per_token.saturating_mul(tokens);

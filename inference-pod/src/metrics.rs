@@ -40,6 +40,22 @@ struct Info {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BatchLabel {
+    rows: &'static str,
+}
+
+/// The batch's size, in classes of a factor of four.
+fn rows_label(rows: usize) -> &'static str {
+    match rows {
+        0..=1 => "1",
+        2..=4 => "2-4",
+        5..=16 => "5-16",
+        17..=64 => "17-64",
+        _ => "65+",
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CostLabel {
     part: &'static str,
 }
@@ -119,7 +135,7 @@ pub struct Metrics {
     preemptions: Counter,
     prefix_queries: Counter,
     prefix_hits: Counter,
-    step: Histogram,
+    step: Family<BatchLabel, Histogram, fn() -> Histogram>,
     slots: Gauge,
     decode_speed: Ratio,
     costs: Family<CostLabel, Ratio>,
@@ -149,7 +165,7 @@ impl Metrics {
             preemptions: Counter::default(),
             prefix_queries: Counter::default(),
             prefix_hits: Counter::default(),
-            step: Histogram::new(STEP_SECONDS),
+            step: Family::new_with_constructor(|| Histogram::new(STEP_SECONDS)),
             slots: Gauge::default(),
             decode_speed: Ratio::default(),
             costs: Family::default(),
@@ -202,7 +218,7 @@ impl Metrics {
         let phases = "How long each phase of the last start or swap took: pull, load, warm_up";
         r.register("quartermaster_engine_start_phase_seconds", phases, self.load_seconds.clone());
         r.register("quartermaster_engine_swap_seconds", "From the order of a swap to its end", self.swaps.clone());
-        r.register("quartermaster_engine_step_seconds", "One pass over one batch", self.step.clone());
+        r.register("quartermaster_engine_step_seconds", "One pass over one batch, by its rows", self.step.clone());
         r.register("quartermaster_engine_tokens_in_flight", "Tokens in the KV cache", self.tokens_in_flight.clone());
     }
 
@@ -251,8 +267,8 @@ impl Metrics {
     }
 
     /// A step was computed.
-    pub fn stepped(&self, took: Duration, prompt_tokens: u32, generated: u64) {
-        self.step.observe(took.as_secs_f64());
+    pub fn stepped(&self, took: Duration, rows: usize, prompt_tokens: u32, generated: u64) {
+        self.step.get_or_create(&BatchLabel { rows: rows_label(rows) }).observe(took.as_secs_f64());
         self.prompt_tokens.inc_by(prompt_tokens.into());
         self.generation_tokens.inc_by(generated);
     }
@@ -323,7 +339,7 @@ mod tests {
         };
         metrics.profile(&profile, profile.choose(Load::new(512, 5, false, Sharing::Cells)));
         metrics.swapped(Duration::from_secs(1), true);
-        metrics.stepped(Duration::from_millis(20), 12, 3);
+        metrics.stepped(Duration::from_millis(20), 14, 12, 3);
         metrics.first_token(Duration::from_millis(30));
         metrics.next_token(Duration::from_millis(10));
         metrics.begun(Duration::ZERO, 30, 16);
@@ -359,7 +375,7 @@ mod tests {
             "quartermaster_engine_cost_seconds{model_name=\"smol\",part=\"sequence\"} 0.002",
             "quartermaster_engine_start_phase_seconds{model_name=\"smol\",phase=\"load\"} 1.5",
             "quartermaster_engine_swap_seconds_count{model_name=\"smol\",outcome=\"done\"} 1",
-            "quartermaster_engine_step_seconds_count{model_name=\"smol\"} 1",
+            "quartermaster_engine_step_seconds_count{model_name=\"smol\",rows=\"5-16\"} 1",
             "quartermaster_engine_tokens_in_flight{model_name=\"smol\"} 30",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");

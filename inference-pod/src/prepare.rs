@@ -5,9 +5,12 @@ use crate::exit::{Failure, Reason};
 use crate::gguf::{Gguf, GgufError, Shape};
 use crate::kv::Sharing;
 use crate::limits::EMBEDDING_TOKENS_MAX;
-use crate::memory::{Estimate, Load, mebibytes};
+use crate::memory::{Estimate, KvPrecision, Load, mebibytes};
 use quartermaster_core::wire::serve::ServeConfig;
 use std::path::Path;
+
+/// Elements that a quantised cache keeps together.
+const KV_BLOCK: u64 = 32;
 
 /// A model file that was looked through and fits.
 #[derive(Clone, Debug)]
@@ -54,7 +57,7 @@ pub fn inspect(path: &Path) -> Result<(Gguf, Shape), Failure> {
 ///
 /// # Errors
 /// `BadConfig`, `ModelNotFound`, `CorruptModel` or `ModelTooLarge`, with the numbers.
-pub fn prepare(config: &ServeConfig, limits: cgroup::Limits) -> Result<Prepared, Failure> {
+pub fn prepare(config: &ServeConfig, limits: cgroup::Limits, kv: KvPrecision) -> Result<Prepared, Failure> {
     let file = config.served().ok_or_else(|| Failure::new(Reason::BadConfig, "variant is none of variants"))?;
     let (gguf, shape) = inspect(Path::new(&file.path))?;
     if u64::from(config.context_tokens) > shape.context {
@@ -63,7 +66,15 @@ pub fn prepare(config: &ServeConfig, limits: cgroup::Limits) -> Result<Prepared,
         return Err(Failure::new(Reason::BadConfig, message));
     }
     // The way that takes most memory: which one is taken is measured later.
-    let load = Load::new(config.context_tokens, config.slots, false, Sharing::Cells);
+    let head = shape.embedding.checked_div(shape.heads).unwrap_or_default();
+    if kv == KvPrecision::Q8_0 && head % KV_BLOCK != 0 {
+        let message = format!(
+            "kv precision q8_0: variant {} has heads of {head}, not a multiple of {KV_BLOCK}; use f16",
+            file.name
+        );
+        return Err(Failure::new(Reason::BadConfig, message));
+    }
+    let load = Load { kv, ..Load::new(config.context_tokens, config.slots, false, Sharing::Cells) };
     let estimate = Estimate::of(&gguf, &shape, load);
     let limit = config.memory_limit_bytes.into_iter().chain(limits.memory_bytes).min();
     match limit {

@@ -11,6 +11,7 @@ use crate::driver::Message;
 use crate::engine::thread::Shared;
 use crate::exit::{Failure, Reason, TerminationLog};
 use crate::kv::Sharing;
+use crate::memory::KvPrecision;
 use crate::metrics::Metrics;
 use crate::prepare::{self, Prepared};
 use crate::profile::{Store, WAYS, Way};
@@ -48,7 +49,7 @@ fn try_serve(args: &ServeArgs, log: &TerminationLog) -> Result<(), Failure> {
     let config = config::load(&args.config)?;
     let admin_token = admin_token(args)?;
     let limits = Limits::of_this_process();
-    let prepared = prepare::prepare(&config, limits)?;
+    let prepared = prepare::prepare(&config, limits, args.kv_precision)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let asked = config.threads.and_then(|threads| usize::try_from(threads).ok());
     let threads = asked.unwrap_or_else(|| limits.threads(cores));
@@ -63,17 +64,20 @@ fn try_serve(args: &ServeArgs, log: &TerminationLog) -> Result<(), Failure> {
     let app = Arc::new(App::new(config, Arc::clone(&metrics)));
     let (say_failed, failures) = mpsc::channel(FAILURES_KEPT);
     let ways = WAYS.into_iter().filter(|(flash, sharing)| {
-        args.flash_attention.allows(*flash) && args.unified_kv.allows(*sharing == Sharing::Cells)
+        let quantised = args.kv_precision != KvPrecision::F16;
+        args.flash_attention.allows(*flash)
+            && (*flash || !quantised)
+            && args.unified_kv.allows(*sharing == Sharing::Cells)
     });
     let ways: Arc<[Way]> = ways.collect();
     if ways.is_empty() {
         return Err(Failure::new(
             Reason::BadConfig,
-            "--unified-kv on needs flash attention: --flash-attention auto or on",
+            "--unified-kv on and --kv-precision q8_0 need flash attention: --flash-attention auto or on",
         ));
     }
     let shared = Shared { metrics, log: log.clone(), threads, ways, profiles: Store::new(args.profile_folder.clone()) };
-    let swapper = Swapper::new(Arc::clone(&app), shared, limits, say_failed.clone());
+    let swapper = Swapper::new(Arc::clone(&app), shared, limits, args.kv_precision, say_failed.clone());
     let result =
         runtime.block_on(run_http(args, app, Arc::new(swapper), prepared, admin_token, (say_failed, failures)));
     runtime.shutdown_timeout(CLOSE_MAX);

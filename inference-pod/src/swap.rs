@@ -9,13 +9,16 @@ use crate::cgroup::Limits;
 use crate::engine::thread::{self, Shared, Starting};
 use crate::exit::{Failure, Reason};
 use crate::limits::SWAP_DRAIN_MAX;
-use crate::memory::Estimate;
+use crate::memory::{Estimate, KvPrecision};
 use crate::prepare::{self, Prepared};
 use quartermaster_core::wire::serve::ServeConfig;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+/// Longest look at a file by another process.
+const CHECK_MAX: Duration = Duration::from_secs(60);
 /// How often a drain looks whether the last request is done.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
@@ -50,6 +53,7 @@ pub struct Swapper {
     app: Arc<App>,
     shared: Shared,
     limits: Limits,
+    kv: KvPrecision,
     state: Mutex<State>,
     /// Ends of engines that were not asked to.
     failures: mpsc::Sender<Failure>,
@@ -78,8 +82,14 @@ struct Serving {
 impl Swapper {
     /// Nothing is loaded yet. What ends an engine before its time goes to `failures`.
     #[must_use]
-    pub fn new(app: Arc<App>, shared: Shared, limits: Limits, failures: mpsc::Sender<Failure>) -> Self {
-        Self { app, shared, limits, state: Mutex::default(), failures }
+    pub fn new(
+        app: Arc<App>,
+        shared: Shared,
+        limits: Limits,
+        kv: KvPrecision,
+        failures: mpsc::Sender<Failure>,
+    ) -> Self {
+        Self { app, shared, limits, kv, state: Mutex::default(), failures }
     }
 
     /// Loads the first variant.
@@ -129,10 +139,12 @@ impl Swapper {
             let names: Vec<&str> = config.variants.iter().map(|file| file.name.as_str()).collect();
             return Err(SwapError::Unknown(variant.to_owned(), names.join(", ")));
         }
-        let limits = self.limits;
-        let work = tokio::task::spawn_blocking(move || prepare::prepare(&config, limits)).await;
+        let (limits, kv) = (self.limits, self.kv);
+        let work = tokio::task::spawn_blocking(move || prepare::prepare(&config, limits, kv)).await;
         let work = work.map_err(|error| Failure::new(Reason::SystemFailed, format!("reading the file: {error}")))?;
-        Ok(work?)
+        let prepared = work?;
+        survives(&prepared).await?;
+        Ok(prepared)
     }
 
     /// Whether two models fit the memory limit beside each other. The process itself counts once.
@@ -211,7 +223,12 @@ impl Swapper {
 
     async fn load(&self, prepared: Prepared) -> Result<(Serving, Arc<Loaded>), Failure> {
         let (variant, estimate) = (prepared.variant.clone(), prepared.estimate);
-        let Starting { ready, ended } = thread::start(prepared, self.shared.clone())?;
+        let mut shared = self.shared.clone();
+        // Requests are waiting or running: no time to try every way again.
+        if let Some(current) = self.app.current() {
+            shared.ways = Arc::from([current.way]);
+        }
+        let Starting { ready, ended } = thread::start(prepared, shared)?;
         let died = || Failure::new(Reason::EngineFailed, "the engine's thread died");
         let loaded = ready.await.map_err(|_| died())??;
         let (say_gone, gone) = oneshot::channel();
@@ -237,5 +254,24 @@ impl Swapper {
         self.shared.metrics.serving(&next.variant, &config.hardware_class, config.slots);
         self.app.serve(loaded);
         state.retiring = state.serving.replace(next).map(|old| old.gone);
+    }
+}
+
+/// Sees in another process whether llama.cpp aborts on the file: here an abort would take the old variant along.
+async fn survives(prepared: &Prepared) -> Result<(), Failure> {
+    let path = &prepared.gguf.path;
+    let system = |error: std::io::Error| Failure::new(Reason::SystemFailed, format!("checking the file: {error}"));
+    let program = std::env::current_exe().map_err(system)?;
+    let mut command = tokio::process::Command::new(program);
+    command.arg("check").arg("--model").arg(path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let status = tokio::time::timeout(CHECK_MAX, command.kill_on_drop(true).status()).await;
+    match status {
+        Ok(status) if status.as_ref().is_ok_and(ExitStatus::success) => Ok(()),
+        Ok(Err(error)) => Err(system(error)),
+        Ok(Ok(status)) => {
+            let message = format!("model file {}: the engine does not survive reading it ({status})", path.display());
+            Err(Failure::new(Reason::CorruptModel, message))
+        }
+        Err(_) => Err(system(std::io::ErrorKind::TimedOut.into())),
     }
 }

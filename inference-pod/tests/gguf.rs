@@ -6,7 +6,7 @@ mod support;
 use proptest::prelude::*;
 use quartermaster_inference_pod::gguf::{Gguf, GgufError, Shape};
 use quartermaster_inference_pod::kv::Sharing;
-use quartermaster_inference_pod::memory::{Estimate, Load};
+use quartermaster_inference_pod::memory::{Estimate, KvPrecision, Load};
 use std::path::Path;
 use support::gguf::{Options, bytes};
 
@@ -40,6 +40,8 @@ fn a_whole_file_gives_its_shape_and_its_need() {
     assert_eq!(estimate.total_bytes, parts);
     let more = Estimate::of(&gguf, &shape, Load { slots: 6, ..load });
     assert!(more.total_bytes > estimate.total_bytes);
+    let halved = Estimate::of(&gguf, &shape, Load { kv: KvPrecision::Q8_0, ..load });
+    assert_eq!(halved.kv_bytes, 128 / 32 * 34 * 256 * 3);
 }
 
 #[test]

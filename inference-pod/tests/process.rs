@@ -132,6 +132,30 @@ async fn where_memory_has_no_room_for_embeddings_the_rest_is_served() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_the_cache_is_held_the_answers_are_the_same_and_beginnings_are_shared() {
+    let prompts: Vec<String> = (0..6).map(|n| format!("{} {n}", "the and in error ".repeat(8))).collect();
+    let mut answers = Vec::new();
+    for flags in [
+        ["--unified-kv", "on", "--flash-attention", "on"],
+        ["--unified-kv", "off", "--flash-attention", "on"],
+        ["--unified-kv", "off", "--flash-attention", "off"],
+    ] {
+        let pod = Pod::start(folder(&Options::default()), &flags);
+        let url = pod.ready();
+        let extra = json!({"max_tokens": 6});
+        let got = futures::future::join_all(prompts.iter().map(|prompt| complete(&url, prompt, extra.clone()))).await;
+        let total = |key: &str| got.iter().map(|answer| answer["usage"][key].as_u64().unwrap()).sum::<u64>();
+        let cached = got.iter().map(|a| a["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap());
+        let computed = total("prompt_tokens") - cached.sum::<u64>();
+        // Six prompts that differ in their end: the beginning is computed once.
+        assert!(computed < total("prompt_tokens") / 3, "{flags:?}: {computed} of {}", total("prompt_tokens"));
+        answers.push(got.iter().map(|answer| text(answer).to_owned()).collect::<Vec<_>>());
+    }
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[1], answers[2]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_sigterm_what_is_in_flight_is_finished() {
     let mut pod = Pod::start(folder(&Options::default()), &["--linger-seconds", "3"]);
     let url = pod.ready();
@@ -186,6 +210,10 @@ fn each_refusal_has_its_code_and_its_words() {
     assert_eq!((code, &words["reason"]), (Some(77), &json!("ModelTooLarge")));
     let message = words["message"].as_str().unwrap();
     assert!(message.contains("KV cache") && message.contains("the limit is 19 MiB"), "{message}");
+
+    let mut narrow = Pod::start(folder(&Options::default()), &["--kv-precision", "q8_0"]);
+    assert_eq!(narrow.wait().code(), Some(78));
+    assert!(narrow.last_words()["message"].as_str().unwrap().contains("heads of 16"), "{}", narrow.last_words());
 
     let wrong = folder(&Options::default());
     write_config(wrong.path(), |config| config["contextTokens"] = json!(100_000));

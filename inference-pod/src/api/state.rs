@@ -8,6 +8,7 @@ use crate::engine::Vocabulary;
 use crate::engine::embed::Embedder;
 use crate::limits::{QUEUE_PER_SLOT, SWAP_WAIT_MAX, TOKENIZE_PARALLEL};
 use crate::metrics::Metrics;
+use crate::profile::Way;
 use crate::tokenizer::TokenizerError;
 use quartermaster_core::chat::{ChatTemplate, TemplateError};
 use quartermaster_core::wire::serve::{ServeConfig, TokenizerBundle};
@@ -34,6 +35,8 @@ pub enum Phase {
 pub struct Loaded {
     /// Its name.
     pub variant: String,
+    /// How its cache is held.
+    pub way: Way,
     /// Text ↔ tokens.
     pub vocabulary: Arc<dyn Vocabulary>,
     /// For `GET /tokenizer`, as JSON text.

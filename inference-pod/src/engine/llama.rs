@@ -2,11 +2,11 @@
 
 use super::{Engine, EngineError, Row, Vocabulary};
 use crate::kv::{KvOp, Sequence, Sharing};
-use crate::memory::Load;
+use crate::memory::{KvPrecision, Load};
 use crate::sampler::Token;
 use crate::tokenizer::Specials;
 use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
@@ -20,6 +20,9 @@ use std::sync::{Arc, OnceLock};
 /// llama.cpp's numbers for its flash attention policy.
 const FLASH_ATTENTION_OFF: i32 = 0;
 const FLASH_ATTENTION_ON: i32 = 1;
+
+/// All layers, in a build that has a GPU's code; llama.cpp falls back to the CPU where there is no GPU.
+const GPU_LAYERS: u32 = if cfg!(any(feature = "cuda", feature = "rocm", feature = "vulkan")) { 999 } else { 0 };
 
 /// The process-wide state of llama.cpp, made once; its log goes to ours.
 pub(crate) fn backend() -> Result<&'static LlamaBackend, EngineError> {
@@ -46,13 +49,24 @@ impl LlamaWeights {
     pub fn load(path: &Path) -> Result<Self, EngineError> {
         // Read, not mapped: tensors that llama.cpp repacks for this CPU would be held twice, and mapped pages beyond the
         // container's limit would be read again and again instead of being refused at the start.
-        let params = LlamaModelParams::default().with_use_mmap(false);
+        let params = LlamaModelParams::default().with_use_mmap(false).with_n_gpu_layers(GPU_LAYERS);
         let model = LlamaModel::load_from_file(backend()?, path, &params)
             .map_err(|error| EngineError { attempt: "loading the model file", cause: error.to_string() })?;
         let vocab = model.vocab();
         let longest = vocab.tokens().map(|token| vocab.token_to_piece(token, true, None).len()).max();
         let longest_token_bytes = longest.unwrap_or(1).max(1);
         Ok(Self { model: Arc::new(model), longest_token_bytes })
+    }
+
+    /// Reads the vocabulary alone, which is where llama.cpp aborts on what it does not expect.
+    ///
+    /// # Errors
+    /// Where llama.cpp refuses it.
+    pub fn check(path: &Path) -> Result<(), EngineError> {
+        let params = LlamaModelParams::default().with_vocab_only(true);
+        LlamaModel::load_from_file(backend()?, path, &params)
+            .map(drop)
+            .map_err(|error| EngineError { attempt: "reading the model file", cause: error.to_string() })
     }
 
     /// Size of the vocabulary.
@@ -78,6 +92,10 @@ impl LlamaWeights {
         let context = context.ok_or_else(|| failed(format!("{tokens} tokens of context")))?;
         let threads = i32::try_from(threads).map_err(|error| failed(error.to_string()))?;
         let flash = if load.flash_attention { FLASH_ATTENTION_ON } else { FLASH_ATTENTION_OFF };
+        let kv = match load.kv {
+            KvPrecision::F16 => KvCacheType::F16,
+            KvPrecision::Q8_0 => KvCacheType::Q8_0,
+        };
         let params = LlamaContextParams::default()
             .with_n_ctx(Some(context))
             .with_n_seq_max(load.sequences)
@@ -86,6 +104,8 @@ impl LlamaWeights {
             .with_n_ubatch(load.batch())
             .with_n_threads(threads)
             .with_n_threads_batch(threads)
+            .with_type_k(kv)
+            .with_type_v(kv)
             .with_flash_attention_policy(flash)
             .with_no_perf(true);
         let context = self.context(params).map_err(failed)?;

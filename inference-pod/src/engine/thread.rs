@@ -17,7 +17,7 @@ use crate::tokenizer::{self, Specials};
 use quartermaster_core::chat::{ChatTemplate, TemplateError};
 use quartermaster_core::wire::serve::TokenizerBundle;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 use tokio::sync::oneshot;
 
@@ -74,25 +74,24 @@ fn run(prepared: Prepared, shared: &Shared, say_ready: SayReady) -> Result<(), F
     let variant = prepared.variant.clone();
     let vocabulary: Arc<dyn Vocabulary> = Arc::new(weights.clone());
     let (inbox, messages) = channel();
-    let mut driver = match warm(&weights, &prepared, shared) {
-        Ok((engine, load)) => Driver::new(engine, Arc::clone(&vocabulary), Arc::clone(&shared.metrics), capacity(load)),
+    let (engine, load) = match warm(&weights, &prepared, shared) {
+        Ok(warm) => warm,
         Err(error) => {
             drop(say_ready.send(Err(failed(error.clone()))));
             return Err(failed(error));
         }
     };
     shared.log.clear();
+    let mut driver = Driver::new(engine, Arc::clone(&vocabulary), Arc::clone(&shared.metrics), capacity(load));
+    let way = (load.flash_attention, load.sharing);
     let embedder = prepared.embedding.map(|load| Embedder::new(weights.clone(), load, shared.threads));
-    drop(say_ready.send(Ok(Arc::new(loaded(&prepared, vocabulary, embedder, inbox)))));
+    let loaded = Loaded { embedder, ..loaded(&prepared, way, vocabulary, inbox) };
+    drop(say_ready.send(Ok(Arc::new(loaded))));
     // The vocabulary as text is some megabytes, and of no more use.
     drop(prepared);
-    let result = serve(&mut driver, &messages).map_err(failed);
+    let result = driver.run(&messages).map_err(failed);
     tracing::info!(variant, "the engine has ended");
     result
-}
-
-fn serve<E: super::Engine>(driver: &mut Driver<E>, messages: &Receiver<Message>) -> Result<(), EngineError> {
-    driver.run(messages)
 }
 
 fn load(prepared: &Prepared, shared: &Shared) -> Result<LlamaWeights, Failure> {
@@ -146,16 +145,11 @@ fn capacity(load: Load) -> Capacity {
         places,
         context: usize::try_from(load.context).unwrap_or(usize::MAX),
         queue: places.saturating_mul(QUEUE_PER_SLOT),
-        kv: load.kv(),
+        kv: load.capacity(),
     }
 }
 
-fn loaded(
-    prepared: &Prepared,
-    vocabulary: Arc<dyn Vocabulary>,
-    embedder: Option<Embedder>,
-    inbox: std::sync::mpsc::Sender<Message>,
-) -> Loaded {
+fn loaded(prepared: &Prepared, way: Way, vocabulary: Arc<dyn Vocabulary>, inbox: Sender<Message>) -> Loaded {
     let specials = vocabulary.specials();
     let bundle = tokenizer::bundle(&prepared.gguf, &specials, prepared.load.context);
     if let Err(error) = &bundle {
@@ -168,13 +162,14 @@ fn loaded(
     };
     Loaded {
         variant: prepared.variant.clone(),
+        way,
         vocabulary,
         bundle: bundle.map(|bundle| serde_json::json!(bundle).to_string().into()),
         template: Arc::new(template),
         rules: Arc::new(rules),
         inbox,
         forms: Forms::default(),
-        embedder,
+        embedder: None,
     }
 }
 

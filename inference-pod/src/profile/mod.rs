@@ -57,14 +57,14 @@ impl Profile {
     #[must_use]
     pub fn choose(&self, load: Load) -> Load {
         let (flash_attention, sharing) = self.way();
-        Load::new(load.context, load.slots, flash_attention, sharing)
+        Load { kv: load.kv, ..Load::new(load.context, load.slots, flash_attention, sharing) }
     }
 }
 
 /// A way to hold the cache: with flash attention or not, and whether sequences share cells.
 pub type Way = (bool, Sharing);
-/// All that make sense; one cache for all without flash attention computes every sequence's tokens for every other.
-pub const WAYS: [Way; 3] = [(true, Sharing::Cells), (true, Sharing::Copies), (false, Sharing::Copies)];
+/// All that make sense, the one that is never bad on a CPU first; one cache for all without flash attention computes every sequence's tokens for every other.
+pub const WAYS: [Way; 3] = [(true, Sharing::Copies), (true, Sharing::Cells), (false, Sharing::Copies)];
 
 /// Measures each way to hold the cache and the costs of the best one, in about [`PROFILE_MAX`]: where the hardware is too
 /// slow to try all ways in that time, the first ones decide.
@@ -80,7 +80,7 @@ pub fn measure(weights: &LlamaWeights, load: Load, threads: usize, ways: &[Way])
         if begin.elapsed() > share * at + share / 2 {
             break;
         }
-        let load = Load::new(load.context, load.slots, flash, sharing);
+        let load = Load { kv: load.kv, ..Load::new(load.context, load.slots, flash, sharing) };
         let mut engine = weights.engine(load, threads)?;
         let profile = costs(&mut engine, load, token, Instant::now() + share)?;
         let seconds = profile.decode_seconds(load.slots, PROFILE_CONTEXT.min(load.context / 2));

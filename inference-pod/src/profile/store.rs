@@ -53,7 +53,7 @@ impl Store {
         let folder = self.0.as_ref()?;
         let mut name = Sha256::new();
         let version = env!("CARGO_PKG_VERSION");
-        name.update(format!("{version} {} {threads} {} {}\n", processor(), load.slots, load.context));
+        name.update(format!("{version} {} {threads} {} {} {:?}\n", processor(), load.slots, load.context, load.kv));
         name.update(fingerprint(&gguf.path, gguf.file_bytes).ok()?);
         Some(folder.join(format!("{}.json", hex::encode(name.finalize()))))
     }

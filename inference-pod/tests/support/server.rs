@@ -175,6 +175,7 @@ impl Server {
         let template = ChatTemplate::new(source, None, None);
         server.app.serve(Arc::new(Loaded {
             variant: "v".into(),
+            way: (true, Sharing::Cells),
             vocabulary: Arc::new(Bytes),
             bundle: Err(TokenizerError::Unsupported("bytes".into())),
             template: Arc::new(template),
