@@ -121,6 +121,27 @@ async fn a_sibling_is_cancelled_and_the_other_goes_on() {
 }
 
 #[tokio::test]
+async fn a_choice_that_still_waits_is_cancelled_too() {
+    let server = Server::scripted(1, 256, &"?".repeat(200)).await;
+    server.slow(Duration::from_millis(10));
+    let url = format!("{}{CHAT}", server.url);
+    let body = chat(json!({"n": 2, "stream": true, "max_tokens": 40}));
+    let mut response = server.http.post(&url).body(body.to_string()).send().await.unwrap();
+    let mut text = String::from_utf8(response.chunk().await.unwrap().unwrap().to_vec()).unwrap();
+    let first: Value = serde_json::from_str(text.lines().next().unwrap().strip_prefix("data: ").unwrap()).unwrap();
+    let cancel = format!("{}/v1/requests/{}/choices/1", server.url, first["id"].as_str().unwrap());
+    assert_eq!(server.http.delete(&cancel).send().await.unwrap().status(), 200);
+    while let Some(chunk) = response.chunk().await.unwrap() {
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    let lines: Vec<String> = text.lines().filter_map(|line| line.strip_prefix("data: ")).map(str::to_owned).collect();
+    let objects = objects(&lines);
+    assert_eq!(said(&objects, 1), (String::new(), vec![json!("cancelled")]));
+    assert_eq!((said(&objects, 0).0.len(), said(&objects, 0).1), (40, vec![json!("length")]));
+    server.idle().await;
+}
+
+#[tokio::test]
 async fn a_failing_choice_fails_the_request() {
     let server = Server::scripted(2, 64, "abc").await;
     server.seen.fail.store(true, std::sync::atomic::Ordering::SeqCst);

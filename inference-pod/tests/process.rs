@@ -117,6 +117,21 @@ async fn texts_are_embedded_beside_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_memory_has_no_room_for_embeddings_the_rest_is_served() {
+    let folder = folder(&Options::default());
+    let model = folder.path().join("model.gguf").display().to_string();
+    let (_, estimate) = run(&["estimate", "--model", &model, "--context", "256", "--slots", "4"]);
+    write_config(folder.path(), |config| config["memoryLimitBytes"] = estimate["totalBytes"].clone());
+    let mut pod = Pod::start(folder, &["--linger-seconds", "0"]);
+    let url = pod.ready();
+    let (status, answer) = embed(&url, json!("a"), json!({})).await;
+    assert_eq!((status, &answer["error"]["code"]), (501, &json!("embeddings_not_supported")));
+    assert_eq!(complete(&url, "the", json!({})).await["usage"]["completion_tokens"], 24);
+    pod.terminate();
+    assert!(pod.wait().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn however_the_cache_is_held_the_answers_are_the_same_and_beginnings_are_shared() {
     let prompts: Vec<String> = (0..6).map(|n| format!("{} {n}", "the and in error ".repeat(8))).collect();
     let mut answers = Vec::new();

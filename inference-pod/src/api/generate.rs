@@ -69,7 +69,8 @@ pub(super) async fn start(
             permit: Some(permit),
             arrived,
             flow: common.flow.clone(),
-            deadline: arrived.checked_add(QUEUE_WAIT_MAX),
+            // Once the first one has begun, the others wait as long as it takes: what it said must not be lost.
+            deadline: arrived.checked_add(QUEUE_WAIT_MAX).filter(|_| index == 0),
         };
         loaded.inbox.send(Message::Run(Box::new(job))).map_err(|_| ApiError::unavailable("the engine has stopped"))?;
         listeners.push(Listener { index, events: heard, cancel });

@@ -85,7 +85,8 @@ fn run(prepared: Prepared, shared: &Shared, say_ready: SayReady) -> Result<(), F
     let mut driver = Driver::new(engine, Arc::clone(&vocabulary), Arc::clone(&shared.metrics), capacity(load));
     let way = (load.flash_attention, load.sharing);
     let embedder = prepared.embedding.map(|load| Embedder::new(weights.clone(), load, shared.threads));
-    drop(say_ready.send(Ok(Arc::new(loaded(&prepared, way, vocabulary, embedder, inbox)))));
+    let loaded = Loaded { embedder, ..loaded(&prepared, way, vocabulary, inbox) };
+    drop(say_ready.send(Ok(Arc::new(loaded))));
     // The vocabulary as text is some megabytes, and of no more use.
     drop(prepared);
     let result = driver.run(&messages).map_err(failed);
@@ -148,13 +149,7 @@ fn capacity(load: Load) -> Capacity {
     }
 }
 
-fn loaded(
-    prepared: &Prepared,
-    way: Way,
-    vocabulary: Arc<dyn Vocabulary>,
-    embedder: Option<Embedder>,
-    inbox: Sender<Message>,
-) -> Loaded {
+fn loaded(prepared: &Prepared, way: Way, vocabulary: Arc<dyn Vocabulary>, inbox: Sender<Message>) -> Loaded {
     let specials = vocabulary.specials();
     let bundle = tokenizer::bundle(&prepared.gguf, &specials, prepared.load.context);
     if let Err(error) = &bundle {
@@ -174,7 +169,7 @@ fn loaded(
         rules: Arc::new(rules),
         inbox,
         forms: Forms::default(),
-        embedder,
+        embedder: None,
     }
 }
 
