@@ -78,9 +78,9 @@ impl Counter {
         match prompt {
             Prompt::Ids(count) => Ok(*count),
             Prompt::Text(text) => self.prompt(text),
-            Prompt::Messages(messages) => {
+            Prompt::Chat { messages, tools } => {
                 let template = self.template.as_ref().ok_or(CountError::NoTemplate)?;
-                self.prompt(&template.render(messages, now)?)
+                self.prompt(&template.render_with(messages, tools.as_deref(), now)?)
             }
         }
     }

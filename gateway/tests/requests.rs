@@ -50,6 +50,26 @@ async fn a_chat_is_served_metered_and_settled() {
 }
 
 #[tokio::test]
+async fn tools_are_paid_for_as_the_engine_counts_them() {
+    let engine = Engine::answering(1).await;
+    let world = World::new(&[engine.address]).await;
+    let tool = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": {"type": "object"}}});
+    let tools = json!([tool("weather"), tool("time")]);
+    for (more, prompt) in [
+        (json!({}), 5),
+        (json!({"tools": tools}), 7),
+        (json!({"tools": tools, "tool_choice": "none"}), 5),
+        (json!({"tools": tools, "tool_choice": "required"}), 7),
+    ] {
+        let mut more = more;
+        more["max_tokens"] = json!(3);
+        assert_eq!(world.chat(more).await.status, 200);
+        let reserved = world.ledger.accounts.lock().unwrap().reserved.last().unwrap().clone();
+        assert_eq!(reserved.want.tokens.0, prompt + 3);
+    }
+}
+
+#[tokio::test]
 async fn no_header_of_the_client_reaches_a_replica() {
     let engine = Engine::answering(1).await;
     let world = World::new(&[engine.address]).await;

@@ -45,8 +45,13 @@ impl Api {
 /// The prompt in the form that decides how it is counted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prompt {
-    /// Goes through the chat template.
-    Messages(Vec<Message>),
+    /// Goes through the chat template, with the tools that the request offers.
+    Chat {
+        /// What was said.
+        messages: Vec<Message>,
+        /// What the template writes into the prompt, and what counts there.
+        tools: Option<Vec<Value>>,
+    },
     /// Goes to the tokenizer as it is.
     Text(String),
     /// Counted by the client: so many token ids.
@@ -57,7 +62,11 @@ impl Prompt {
     /// Size of its text.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Messages(messages) => messages.iter().map(|message| message.content.len()).sum(),
+            Self::Chat { messages, tools } => {
+                let said: usize = messages.iter().map(|message| message.content.len()).sum();
+                let offered: usize = tools.iter().flatten().map(|tool| tool.to_string().len()).sum();
+                said.saturating_add(offered)
+            }
             Self::Text(text) => text.len(),
             Self::Ids(_) => 0,
         }
@@ -199,10 +208,11 @@ impl<'a> Fields<'a> {
     }
 
     fn messages(&self) -> Result<Prompt, Refusal> {
-        chat::messages(self.0.get("messages")).map(Prompt::Messages).map_err(|error| {
+        let messages = chat::messages(self.0.get("messages")).map_err(|error| {
             let message = format!("Invalid `{}`: {}.", error.field, error.problem);
             Refusal::field(error.field, "invalid_value", message)
-        })
+        })?;
+        Ok(Prompt::Chat { messages, tools: chat::tools(self.0).map(<[Value]>::to_vec) })
     }
 
     fn prompt(&self) -> Result<Prompt, Refusal> {

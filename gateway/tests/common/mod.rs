@@ -283,7 +283,7 @@ pub fn answer(body: &Value, words: u64) -> Response {
     .into_response()
 }
 
-/// Every word is a token; a chat costs one for each message and one for the answer's begin.
+/// Every word is a token; a chat costs one for each message, one for each tool and one for the answer's begin.
 pub fn bundle() -> TokenizerBundle {
     let tokenizer = json!({
         "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
@@ -293,7 +293,7 @@ pub fn bundle() -> TokenizerBundle {
     let mut bundle = TokenizerBundle {
         hash: String::new(),
         tokenizer_json: tokenizer.to_string(),
-        chat_template: Some("{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}assistant".into()),
+        chat_template: Some("{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}{% for t in tools or [] %}{{ t.function.name }} {% endfor %}assistant".into()),
         bos_token: None,
         eos_token: None,
         add_bos: false,
