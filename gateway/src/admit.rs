@@ -52,8 +52,8 @@ pub fn exhausted(no: &Exhausted, needs: Amount, now: Millis) -> Refusal {
         return Refusal::exhausted(message, Some(Millis::MINUTE));
     }
     let (unit, needs) = match no.unit {
-        Unit::Tokens => ("tokens", needs.tokens.to_string()),
-        Unit::NanoUsd => ("nano-USD", needs.nano_usd.0.to_string()),
+        Unit::Tokens => ("tokens", i128::from(needs.tokens.0)),
+        Unit::NanoUsd => ("nano-USD", i128::from(needs.nano_usd.0)),
     };
     let Some(wait) = no.retry_after else {
         let message = format!(
@@ -65,7 +65,11 @@ pub fn exhausted(no: &Exhausted, needs: Amount, now: Millis) -> Refusal {
     let message = format!(
         "TokenBudget {budget}, window `{window}`: {settled} of {limit} {unit} are used and {held} are held by requests \
          in progress, which leaves too little for this request. {}.",
-        resets_at(now, wait)
+        if i128::from(*settled) + needs <= i128::from(*limit) {
+            "They may use less than they hold: ask again in a moment".to_owned()
+        } else {
+            resets_at(now, wait)
+        }
     );
     Refusal::exhausted(message, Some(wait))
 }
@@ -134,6 +138,13 @@ mod tests {
              which leaves too little for this request. It resets at 1970-01-01T00:00:02Z."
         );
         assert_eq!(refusal.retry_after, Some(Millis(1500)));
+    }
+
+    #[test]
+    fn what_is_only_held_is_not_said_to_reset() {
+        let no = Exhausted { settled: 900, held: 90, ..no("day", Some(Millis::SECOND)) };
+        let refusal = exhausted(&no, Amount { tokens: Tokens(20), nano_usd: NanoUsd(7) }, Millis(0));
+        assert!(refusal.message.ends_with("They may use less than they hold: ask again in a moment."), "{refusal:?}");
     }
 
     #[test]
