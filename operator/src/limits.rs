@@ -13,8 +13,9 @@ pub const LEASE_CLAIM: Duration = Duration::from_secs(10);
 /// One call about the lease.
 pub const LEASE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// One call to the API server.
-pub const API_TIMEOUT: Duration = Duration::from_secs(10);
+/// One call to the API server. Begun at the end of a claim, it is over before another leader can act.
+pub const API_TIMEOUT: Duration = Duration::from_secs(4);
+const _: () = assert!(LEASE_CLAIM.as_secs() + API_TIMEOUT.as_secs() < LEASE.as_secs());
 /// Writes to the API server at the same time.
 pub const API_CONCURRENCY: usize = 8;
 /// Objects of one kind in one page of a list.
