@@ -17,17 +17,6 @@ use quartermaster_cluster::oci_image::{Image, ImageFile};
 use quartermaster_cluster::{Cluster, Component, KwokNodes, Options, images, lifecycle};
 
 const LIMIT: Duration = Duration::from_secs(90);
-/// What every cluster runs.
-const ALWAYS: [Component; 8] = [
-    Component::Etcd,
-    Component::Containerd,
-    Component::ApiServer,
-    Component::ControllerManager,
-    Component::Scheduler,
-    Component::Kubelet,
-    Component::Proxy,
-    Component::Dns,
-];
 
 /// Takes the cluster down when a test ends, however it ends.
 struct TakenDown(&'static str);
@@ -50,14 +39,14 @@ async fn pods_run_survive_faults_and_leave_nothing() {
     assert_service_answers(&cluster).await;
     assert_tools_work(&cluster).await;
 
-    for component in ALWAYS {
+    for component in Component::ALWAYS {
         cluster.kill(component).unwrap();
         assert!(!cluster.is_running(component), "{component}");
         Cluster::up(&Options::named(name)).await.unwrap();
         assert!(cluster.is_running(component), "{component}");
     }
     assert_service_answers(&cluster).await;
-    for component in ALWAYS {
+    for component in Component::ALWAYS {
         cluster.restart(component).unwrap();
         assert!(cluster.is_running(component), "{component}");
     }
