@@ -43,7 +43,7 @@ pub(super) fn measure() -> Result<Measurement> {
     let q8_0 = images::models::cached("q8_0")?;
     let table = program.with_file_name(TABLE);
     let mut command = Command::new(program);
-    command.arg("--peer").arg(peer::llama_server()?).arg("--q4_1").arg(q4_1(&q8_0)?).arg("--q8_0").arg(q8_0);
+    command.arg("--peer").arg(peer::llama_server()?).arg("--q4-1").arg(q4_1(&q8_0)?).arg("--q8-0").arg(q8_0);
     command.arg("--table").arg(&table);
     let measurement = run(&mut command)?;
     eprintln!("llama-server's grid: {}", table.display());
