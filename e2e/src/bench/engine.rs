@@ -27,7 +27,7 @@ pub async fn tokens_per_second(server: &Path, model: &Path, narrator: &Narrator)
     let variants = [Variant { name: "q8_0", file: model.to_owned() }];
     let cores = std::thread::available_parallelism().context("could not count the cores")?;
     let threads = u32::try_from(cores.get())?;
-    let pod = Pod { program: server, variants: &variants, room: ROOM, threads, admin_token: None };
+    let pod = Pod { program: server, variants: &variants, room: ROOM, threads, profiles: None, admin_token: None };
     let server = Server::pod(&pod).await?;
     let load = tokio::spawn({
         let client = OpenAi::new(server.base(), "")?;

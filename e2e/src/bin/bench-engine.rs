@@ -57,6 +57,7 @@ async fn measure(args: &Args) -> Result<()> {
         peer: args.peer.clone(),
         q8_0: args.q8_0.clone(),
         q4_1: args.q4_1.clone(),
+        profiles: tempfile::tempdir().context("no temporary folder")?,
         threads: args.threads.map_or_else(|| u32::try_from(cores.get()), Ok)?,
         lengths: if args.smoke { Lengths::SMOKE } else { Lengths::FULL },
         narrator: Narrator::on_stderr(),

@@ -43,6 +43,8 @@ pub(in crate::bench) struct Pod<'a> {
     pub(in crate::bench) variants: &'a [Variant],
     pub(in crate::bench) room: Room,
     pub(in crate::bench) threads: u32,
+    /// Folder in which it keeps what it measures at its first start.
+    pub(in crate::bench) profiles: Option<&'a Path>,
     /// File with the token of the admin calls.
     pub(in crate::bench) admin_token: Option<&'a Path>,
 }
@@ -77,6 +79,9 @@ impl Server {
         let mut command = Command::new(pod.program);
         command.args(["serve", "--listen", &address, "--config"]).arg(&config);
         command.arg("--termination-log").arg(folder.path().join("termination"));
+        if let Some(profiles) = pod.profiles {
+            command.arg("--profile-folder").arg(profiles);
+        }
         if let Some(token) = pod.admin_token {
             command.env("QM_ADMIN_TOKEN_FILE", token);
         }
@@ -224,7 +229,8 @@ mod tests {
         let variant = |name| Variant { name, file: file.path().to_owned() };
         let variants = [variant("q4_1"), variant("q8_0")];
         let room = Room { slots: 2, context: 256 };
-        let pod = Pod { program: Path::new("x"), variants: &variants, room, threads: 2, admin_token: None };
+        let pod =
+            Pod { program: Path::new("x"), variants: &variants, room, threads: 2, profiles: None, admin_token: None };
         let config = serve(&pod).unwrap();
         assert_eq!((config.variant.as_str(), config.variants.len(), config.threads), ("q4_1", 2, Some(2)));
         assert!(serve(&Pod { variants: &[], ..pod }).is_err());

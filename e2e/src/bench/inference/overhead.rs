@@ -24,8 +24,9 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     let server = Server::pod(&bench.pod(&variants, load.room())).await?;
     let process = server.process()?;
     let running = Running::start(server.base(), &load).await?;
-    let before = process.threads()?;
+    let (before, began) = (process.threads()?, process.cpu()?);
     running.speed(bench.lengths.window).await?;
+    let all = process.cpu()?.saturating_sub(began);
     let spent = spent(&before, &process.threads()?);
     let resident = float(process.resident_kib()?)? * 1024.0;
     server.stop().await?;
@@ -42,7 +43,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Measured>> {
         weights / 1e6,
         kv / 1e6
     ));
-    let percent = beside_computing(bench, &spent)?;
+    let percent = beside_computing(bench, all, &spent)?;
     let rest = (resident - weights - kv) / 1e6;
     Ok(vec![("engine.overhead_cpu_percent".into(), percent), ("engine.overhead_rss_mb".into(), rest)])
 }
@@ -57,21 +58,15 @@ fn spent(before: &[Thread], after: &[Thread]) -> Vec<Thread> {
     after.iter().map(since).collect()
 }
 
-/// The share of the CPU time that threads took that don't compute.
-fn beside_computing(bench: &Bench, threads: &[Thread]) -> Result<f64> {
-    let sum = |of: &dyn Fn(&Thread) -> bool| -> f64 {
-        threads.iter().filter(|thread| of(thread)).map(|thread| thread.cpu.as_secs_f64()).sum()
-    };
-    let computing: Vec<f64> =
-        threads.iter().filter(|thread| thread.name == COMPUTES).map(|thread| thread.cpu.as_secs_f64()).collect();
-    let (all, computed) = (sum(&|_| true), computing.iter().sum::<f64>());
-    ensure!(computed > 0.0, "no thread named {COMPUTES} took time: {threads:?}");
-    // The engine's own thread also schedules and draws tokens, for which its workers wait.
-    let surplus = computing.iter().copied().fold(0.0, f64::max) - computing.iter().copied().fold(f64::MAX, f64::min);
-    bench.narrator.say(format_args!(
-        "{all:.2} s of CPU, {computed:.2} of them computing; the busiest computing thread took {surplus:.2} s more than the least busy"
-    ));
-    Ok((all - computed) / all * 100.0)
+/// The share of the process's CPU time that threads took that don't compute. The engine's own thread, which schedules and
+/// draws tokens, counts as one that computes; most of its workers live for one step and are only in the process's time.
+fn beside_computing(bench: &Bench, all: Duration, threads: &[Thread]) -> Result<f64> {
+    let (computing, others): (Vec<&Thread>, Vec<&Thread>) = threads.iter().partition(|thread| thread.name == COMPUTES);
+    ensure!(computing.iter().any(|thread| !thread.cpu.is_zero()), "no thread named {COMPUTES} took time: {threads:?}");
+    let others = others.iter().map(|thread| thread.cpu).sum::<Duration>();
+    let (all, others) = (all.as_secs_f64(), others.as_secs_f64());
+    bench.narrator.say(format_args!("{all:.2} s of CPU, {others:.2} of them not computing"));
+    Ok(others / all * 100.0)
 }
 
 /// Time from start to readiness, in seconds: `engine.start_s`.

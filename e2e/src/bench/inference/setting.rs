@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tempfile::TempDir;
 
 use super::host::{Pod, Room, Variant};
 use crate::narrator::Narrator;
@@ -73,6 +74,8 @@ pub struct Bench {
     pub q8_0: PathBuf,
     /// The model in Q4_1.
     pub q4_1: PathBuf,
+    /// What our server measures at its first start, for its later ones.
+    pub profiles: TempDir,
     /// Threads of either engine.
     pub threads: u32,
     /// How long.
@@ -97,6 +100,13 @@ impl Bench {
     }
 
     pub(super) fn pod<'a>(&'a self, variants: &'a [Variant], room: Room) -> Pod<'a> {
-        Pod { program: &self.server, variants, room, threads: self.threads, admin_token: None }
+        Pod {
+            program: &self.server,
+            variants,
+            room,
+            threads: self.threads,
+            profiles: Some(self.profiles.path()),
+            admin_token: None,
+        }
     }
 }
