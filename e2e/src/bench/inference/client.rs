@@ -47,7 +47,7 @@ struct Choice {
 impl Client {
     /// A client of the server at `base`.
     pub(super) fn new(base: &str) -> Result<Self> {
-        // A connection for each request: llama-server closes those that it has kept for a while, sometimes under a request.
+        // A connection for each request: one was closed by llama-server before its answer, and a kept one may have been why.
         let http = reqwest::Client::builder().timeout(ANSWER_WITHIN).pool_max_idle_per_host(0);
         let http = http.build().context("could not make a client")?;
         Ok(Self { http, url: format!("{base}/v1/completions") })
