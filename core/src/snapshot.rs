@@ -208,6 +208,9 @@ pub struct Group {
     /// Its spec, class or image has changed since its pods were described: asking for the same variant rolls them.
     #[serde(default)]
     pub outdated: bool,
+    /// Variants that its pods can be told to serve as they live.
+    #[serde(default)]
+    pub holds: Vec<String>,
     /// Measured or declared start-up time.
     pub startup: Millis,
 }

@@ -93,9 +93,10 @@ pub struct ServeArgs {
     /// Time after SIGTERM in which new requests are still taken (while not ready), since routers lag behind.
     #[arg(long, env = "QM_LINGER_SECONDS", default_value_t = 3)]
     pub linger_seconds: u64,
-    /// File with the bearer token of the admin endpoints; without one they are closed.
-    #[arg(long, env = "QM_ADMIN_TOKEN_FILE")]
-    pub admin_token_file: Option<PathBuf>,
+    /// SHA-256, in hex, of the bearer token of the admin endpoints; without one they are closed. The pod need not know the
+    /// token itself, so no Secret is needed.
+    #[arg(long, env = "QM_ADMIN_TOKEN_SHA256", value_parser = token_sha256)]
+    pub admin_token_sha256: Option<TokenSha256>,
     /// Flash attention; by default as measured at the first start.
     #[arg(long, env = "QM_FLASH_ATTENTION", value_enum, default_value_t = Choice::Auto)]
     pub flash_attention: Choice,
@@ -227,4 +228,13 @@ impl SourceArgs {
             log_every: Duration::from_secs(self.progress_seconds),
         }
     }
+}
+
+/// What a bearer token is recognised by.
+pub type TokenSha256 = [u8; 32];
+
+fn token_sha256(text: &str) -> Result<TokenSha256, String> {
+    let mut digest = TokenSha256::default();
+    hex::decode_to_slice(text.trim(), &mut digest).map_err(|error| format!("not 64 hex digits: {error}"))?;
+    Ok(digest)
 }

@@ -47,7 +47,6 @@ pub fn serve(args: &ServeArgs) -> Result<(), Failure> {
 
 fn try_serve(args: &ServeArgs, log: &TerminationLog) -> Result<(), Failure> {
     let config = config::load(&args.config)?;
-    let admin_token = admin_token(args)?;
     let limits = Limits::of_this_process();
     let prepared = prepare::prepare(&config, limits, args.kv_precision)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -79,20 +78,9 @@ fn try_serve(args: &ServeArgs, log: &TerminationLog) -> Result<(), Failure> {
     let shared = Shared { metrics, log: log.clone(), threads, ways, profiles: Store::new(args.profile_folder.clone()) };
     let swapper = Swapper::new(Arc::clone(&app), shared, limits, args.kv_precision, say_failed.clone());
     let result =
-        runtime.block_on(run_http(args, app, Arc::new(swapper), prepared, admin_token, (say_failed, failures)));
+        runtime.block_on(run_http(args, app, Arc::new(swapper), prepared, (say_failed, failures)));
     runtime.shutdown_timeout(CLOSE_MAX);
     result
-}
-
-/// The admin endpoints' token; none where none is configured, and the endpoints are closed then.
-fn admin_token(args: &ServeArgs) -> Result<Option<String>, Failure> {
-    let Some(path) = &args.admin_token_file else { return Ok(None) };
-    let bad = |problem: String| Failure::new(Reason::BadConfig, format!("admin token {}: {problem}", path.display()));
-    let token = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
-    match token.trim() {
-        "" => Err(bad("the file is empty".into())),
-        token => Ok(Some(token.to_owned())),
-    }
 }
 
 type Failures = (mpsc::Sender<Failure>, mpsc::Receiver<Failure>);
@@ -113,7 +101,6 @@ async fn run_http(
     app: Arc<App>,
     swapper: Arc<Swapper>,
     prepared: Prepared,
-    admin_token: Option<String>,
     (say_failed, mut failures): Failures,
 ) -> Result<(), Failure> {
     let system = |what: &str, error: std::io::Error| Failure::new(Reason::SystemFailed, format!("{what}: {error}"));
@@ -126,7 +113,7 @@ async fn run_http(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| system("waiting for SIGINT", error))?;
     let (close, closed) = oneshot::channel::<()>();
     load_first(Arc::clone(&swapper), prepared, say_failed);
-    let admin = admin_token.map(|token| Admin { token, swapper });
+    let admin = args.admin_token_sha256.map(|token_sha256| Admin { token_sha256, swapper });
     let server = axum::serve(listener, api::router(Arc::clone(&app), admin)).with_graceful_shutdown(async {
         // An error means that the sender is gone, which is as good a signal.
         drop(closed.await);

@@ -4,6 +4,7 @@
 mod support;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,7 +27,6 @@ fn folder() -> tempfile::TempDir {
         .output()
         .unwrap();
     assert!(quantized.status.success());
-    std::fs::write(path("token"), format!("{TOKEN}\n")).unwrap();
     write_config(folder.path(), |config| {
         let variant = |name: &str, file: &str| json!({"name": name, "path": path(file), "precision": "x"});
         config["variants"] =
@@ -36,8 +36,8 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn start(folder: tempfile::TempDir) -> Pod {
-    let token = folder.path().join("token").display().to_string();
-    Pod::start(folder, &["--linger-seconds", "0", "--admin-token-file", &token])
+    let digest = hex::encode(Sha256::digest(TOKEN));
+    Pod::start(folder, &["--linger-seconds", "0", "--admin-token-sha256", &digest])
 }
 
 async fn order(url: &str, variant: &str, token: &str) -> (u16, Value) {

@@ -92,6 +92,11 @@ pub const HOST_MEMORY_BYTES: u64 = 4 << 30;
 /// Start-up to assume where the class says nothing.
 pub const STARTUP_DEFAULT: Millis = Millis(60_000);
 
+/// Replicas that are asked or told what to serve at the same time.
+pub const TOLD_AT_ONCE: usize = 16;
+/// A swap may take so long: its requests in flight end first where both variants don't fit, then the model is loaded.
+pub const SWAP_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
 /// Status figures are written at most so often while nothing else changes.
 pub const STATUS_EVERY: Millis = Millis(5 * 60_000);
 /// A budget's figures that have stood still for a tick are written after so long: nothing more is about to change them.

@@ -1,6 +1,7 @@
 //! Names that the cluster, the chart and the gateway rely on.
 
 use quartermaster_core::snapshot::Placement;
+use std::collections::BTreeMap;
 
 /// Field manager of every apply, and reporting controller of every Event.
 pub const FIELD_MANAGER: &str = "quartermaster";
@@ -20,9 +21,11 @@ pub const MODEL: &str = "quartermaster.dev/model";
 pub const CLASS: &str = "quartermaster.dev/class";
 /// Label: devices of one replica.
 pub const DEVICES: &str = "quartermaster.dev/devices";
-/// Annotation of the pod template: the variant that its pods serve.
+/// Annotation of the Deployment: the variant that its pods are to serve. Not of the template: a change of it rolls nothing.
 pub const VARIANT: &str = "quartermaster.dev/variant";
-/// Annotation of the pod template: hash of serve.json, so that a change of it rolls the pods.
+/// Annotation of the pod template: the variants whose files its pods hold, separated by commas.
+pub const FILES: &str = "quartermaster.dev/variants";
+/// Annotation of the pod template: hash of what its pods are and can serve, so that a change of it rolls them.
 pub const CONFIG_HASH: &str = "quartermaster.dev/config-hash";
 /// Annotation of the Deployment: generation of the ModelDeployment that it was built from.
 pub const GENERATION: &str = "quartermaster.dev/model-generation";
@@ -41,8 +44,8 @@ pub const ENGINE_CONTAINER: &str = "engine";
 
 /// Init container that brings the copier.
 pub const COPIER_CONTAINER: &str = "model-copy";
-/// Init container that copies the model out of its image.
-pub const MODEL_CONTAINER: &str = "model";
+/// Init containers that copy models out of their images: this, and the variant's place among [`FILES`].
+pub const MODEL_CONTAINER: &str = "model-";
 
 /// Selector of everything that we made.
 #[must_use]
@@ -60,6 +63,13 @@ pub fn model_selector(model: &str) -> String {
 #[must_use]
 pub fn group_name(model: &str, placement: &Placement) -> String {
     format!("{model}-{}-{}", placement.class, placement.devices)
+}
+
+/// [`FILES`], as a list.
+#[must_use]
+pub fn files(annotations: &BTreeMap<String, String>) -> Vec<String> {
+    let listed = annotations.get(FILES).map(String::as_str).unwrap_or_default();
+    listed.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// `namespace/name`.

@@ -1,7 +1,7 @@
 //! The tick: signals → snapshot → plan → gateways → orders → status. The only place where things are decided and done.
 
 use crate::accounts::Accounts;
-use crate::actuate::{Actuator, Announcer, Error, Guard, Order, orders, retire};
+use crate::actuate::{Actuator, Announcer, Error, Guard, Order, Teller, orders, retire};
 use crate::budgets::Fault;
 use crate::build::Settings;
 use crate::gateway::{Press, refresh_tokenizers};
@@ -11,12 +11,11 @@ use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::server::admin::Debug;
 use crate::state::informers::Shared;
-use crate::state::snapshot::{Inputs, Seen, build, note_failures, span};
-use crate::state::{Index, Memory};
+use crate::state::snapshot::{Inputs, Seen, build, note_failures, note_refusal, span};
+use crate::state::{Described, Index, Memory, Refusal};
 use crate::status::{Draft, StatusWriter, Wrote, budget, class, model, policy};
-use crate::telemetry::scrape::Target;
-use crate::telemetry::{Readings, prometheus, scrape};
-use crate::{clock, limits, names};
+use crate::telemetry::{Readings, Source};
+use crate::{clock, limits};
 use kube::Client;
 use quartermaster_core::plan::{Plan, decide};
 use quartermaster_core::snapshot::HardwareClass;
@@ -28,15 +27,6 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-/// Where signals come from.
-#[derive(Clone)]
-pub enum Signals {
-    /// Asked for directly; the gateways' metrics pages.
-    Direct(Vec<String>),
-    /// Out of a Prometheus.
-    Prometheus(Box<prometheus_http_query::Client>),
-}
-
 /// What the planner works with.
 pub struct Tools {
     /// The API server.
@@ -46,7 +36,7 @@ pub struct Tools {
     /// The ledger, if one is named.
     pub ledger: Option<Ledger>,
     /// Where signals come from.
-    pub signals: Signals,
+    pub signals: Source,
     /// About pods.
     pub settings: Settings,
     /// Our namespace.
@@ -81,6 +71,7 @@ pub struct Planner {
     /// Why the ledger has not the budgets as they stand.
     unsent: Option<String>,
     actuator: Actuator,
+    refusals: mpsc::Receiver<Refusal>,
     statuses: StatusWriter,
 }
 
@@ -88,6 +79,7 @@ impl Planner {
     /// A planner that has seen nothing yet.
     #[must_use]
     pub fn new(tools: Tools) -> Self {
+        let (teller, refusals) = Teller::new(tools.http.clone(), tools.shared.clone());
         let announcer = Announcer::new(tools.client.clone(), tools.identity.clone());
         Self {
             epoch: None,
@@ -98,7 +90,8 @@ impl Planner {
             salt: None,
             accounts: Accounts::new(tools.ledger.clone()),
             unsent: None,
-            actuator: Actuator::new(tools.client.clone(), tools.settings.clone(), tools.namespace.clone()),
+            actuator: Actuator::new(tools.client.clone(), tools.settings.clone(), tools.namespace.clone(), teller),
+            refusals,
             statuses: StatusWriter::new(tools.client.clone(), announcer),
             tools,
         }
@@ -160,7 +153,7 @@ impl Planner {
         self.memory.keep(|key| index.models.contains_key(key));
         self.look(epoch, &index).await;
         let now = clock::now();
-        note_failures(&index, &self.tools.settings, now, &mut self.memory);
+        self.note_failures(&index, now);
         let seen = build(&self.inputs(&index, now));
         self.classes.clone_from(&seen.snapshot.classes);
         let plan = decide(&seen.snapshot);
@@ -184,6 +177,14 @@ impl Planner {
         self.tools.debug.decided(seen.snapshot, plan);
     }
 
+    /// What did not start, and what replicas could not be told to serve.
+    fn note_failures(&mut self, index: &Index, now: Millis) {
+        note_failures(index, &self.tools.settings, now, &mut self.memory);
+        while let Ok(refusal) = self.refusals.try_recv() {
+            note_refusal(index, &self.tools.settings, now, &mut self.memory, refusal);
+        }
+    }
+
     fn inputs<'a>(&'a self, index: &'a Index, now: Millis) -> Inputs<'a> {
         let tick = i64::try_from(self.tools.tick.as_millis()).unwrap_or(i64::MAX);
         Inputs {
@@ -203,7 +204,7 @@ impl Planner {
         let now = clock::now();
         let before = self.memory.ledger_failed.clone();
         let Self { tools, readings, accounts, memory, .. } = self;
-        let signals = signals(tools, index, readings);
+        let signals = tools.signals.collect(&tools.http, index, readings);
         tokio::join!(signals, accounts.round(epoch, index, &tools.namespace, now, memory));
         if let Some(why) = self.memory.ledger_failed.clone() {
             // Once, not with every tick.
@@ -270,7 +271,8 @@ impl Planner {
     /// Carries the plan out. Gives what a person must clear away, by model.
     async fn act(&mut self, index: &Index, plan: &Plan, guard: &Guard, now: Millis) -> BTreeMap<String, String> {
         let mut refused = BTreeMap::new();
-        for order in orders(index, plan, &self.memory, now) {
+        let described = Described { index, memory: &self.memory, settings: &self.tools.settings, now };
+        for order in orders(&described, plan) {
             match self.actuator.carry_out(&order, index, guard, now).await {
                 Ok(true) => {
                     self.tools.metrics.wrote();
@@ -374,19 +376,5 @@ impl Planner {
             return tracing::debug!(why, "the next tick plans anew");
         }
         tracing::warn!(category, why, "tick");
-    }
-}
-
-async fn signals(tools: &Tools, index: &Index, readings: &mut Readings) {
-    let ready = || index.replicas().filter(|pod| pod.ready());
-    match &tools.signals {
-        Signals::Direct(gateways) => {
-            let targets = ready().filter_map(|pod| Some(Target { uid: pod.uid.clone(), address: pod.address()? }));
-            scrape::collect(&tools.http, targets.collect(), gateways, readings).await;
-        }
-        Signals::Prometheus(client) => {
-            let uids = ready().map(|pod| (names::key(&pod.namespace, &pod.name), pod.uid.clone())).collect();
-            prometheus::collect(client, &uids, readings).await;
-        }
     }
 }

@@ -7,12 +7,12 @@ use crate::leader::{self, Claim, Elector};
 use crate::ledger::{self, Ledger};
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::planner::{Planner, Signals, Tools};
+use crate::planner::{Planner, Tools};
 use crate::server::admin::{Debug, Pages};
 use crate::server::internal::Desk;
 use crate::server::{self, admin, internal};
 use crate::state::informers::{self, Shared};
-use crate::telemetry::prometheus;
+use crate::telemetry::{Source, prometheus};
 use kube::Client;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -68,8 +68,8 @@ pub async fn run(args: Args) -> Result<(), Error> {
     let ledger =
         args.ledger_url.as_deref().map(|url| Ledger::new(http.clone(), url, Arc::clone(&token))).transpose()?;
     let signals = match &args.prometheus_url {
-        Some(url) => Signals::Prometheus(Box::new(prometheus::client(http.clone(), url)?)),
-        None => Signals::Direct(args.gateway_metrics_url.iter().filter(|url| !url.is_empty()).cloned().collect()),
+        Some(url) => Source::Prometheus(Box::new(prometheus::client(http.clone(), url)?)),
+        None => Source::Direct(args.gateway_metrics_url.iter().filter(|url| !url.is_empty()).cloned().collect()),
     };
     let (shared, claim, metrics, debug) =
         (Shared::default(), Claim::default(), Arc::new(Metrics::default()), Debug::default());
@@ -86,14 +86,14 @@ pub async fn run(args: Args) -> Result<(), Error> {
         debug: debug.clone(),
         tick,
     };
-    let desk = Desk { token, published: press.subscribe(), wakes: wake, patience: limits::LONG_POLL };
+    let desk = Desk { token: Arc::clone(&token), published: press.subscribe(), wakes: wake, patience: limits::LONG_POLL };
     let elector = Elector::new(client.clone(), &args.namespace, identity.clone(), claim.clone());
     let tools = Tools {
         client: client.clone(),
         http,
         ledger,
         signals,
-        settings: settings(&args),
+        settings: settings(&args, &token),
         namespace: args.namespace,
         identity,
         tick,
@@ -117,12 +117,13 @@ pub async fn run(args: Args) -> Result<(), Error> {
     wait(tasks, stop).await
 }
 
-fn settings(args: &Args) -> Settings {
+fn settings(args: &Args, token: &str) -> Settings {
     Settings {
         inference_image: args.inference_image.clone(),
         pull_policy: args.image_pull_policy.clone(),
         pull_secrets: args.image_pull_secrets.iter().filter(|name| !name.is_empty()).cloned().collect(),
         scrapers: args.network_policies.then(|| args.scrapers.0.clone()),
+        admin_secret: token.as_bytes().to_vec(),
     }
 }
 

@@ -46,7 +46,8 @@ fn goes_on(model: &Model, group: &Group, (most, ends_in): (u32, Option<Millis>),
     books.commit(namespace, placement, leaves, Some(DRAIN_TIME));
 }
 
-/// A group whose pods would be replaced on the same hardware. Without room for it, as many go first as make room; the last
+/// A group whose pods would be replaced on the same hardware; those that hold the variant's file are told to serve it, which
+/// takes no room. Without room for it, as many go first as make room; the last
 /// one that serves never does.
 fn roll_out(model: &Model, plan: &mut ModelPlan, books: &mut Books<'_>) {
     let blind = plan.needed.is_none();
@@ -55,7 +56,8 @@ fn roll_out(model: &Model, plan: &mut ModelPlan, books: &mut Books<'_>) {
             continue;
         };
         let replaced = planned.replicas.min(group.wanted);
-        if replaced == 0 || !(group.outdated || group.placement != planned.placement) {
+        let swaps = group.placement == planned.placement || group.holds.contains(&planned.placement.variant);
+        if replaced == 0 || (swaps && !group.outdated) {
             continue;
         }
         let Some(reason) = no_room_beside(books, model, &group.placement, replaced) else {

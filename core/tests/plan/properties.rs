@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::Union;
-use quartermaster_core::plan::{DRAIN_TIME, PLAN_HORIZON, Plan, ROLL_OVERLAP, projected};
+use quartermaster_core::plan::{DRAIN_TIME, GroupPlan, PLAN_HORIZON, Plan, ROLL_OVERLAP, projected};
 use std::collections::BTreeMap;
 
 const CLASSES: [&str; 2] = ["small", "standard"];
@@ -12,13 +12,15 @@ const VARIANTS: [&str; 3] = ["f16", "q4", "q8"];
 
 fn group_on(class: &'static str, devices: u32) -> impl Strategy<Value = Group> {
     let counts = (0..4_u32, 0..4_u32, 0..3_u32, 0..2_u32, 0..3_u32);
-    (select(VARIANTS.to_vec()), counts, any::<bool>(), 1..10_i64).prop_map(
-        move |(variant, counts, outdated, minutes)| {
+    let holds = proptest::option::of(select(VARIANTS.to_vec()));
+    (select(VARIANTS.to_vec()), counts, any::<bool>(), 1..10_i64, holds).prop_map(
+        move |(variant, counts, outdated, minutes, holds)| {
             let (wanted, ready, draining, surplus, replacing) = counts;
             let (ready, replacing) = (ready.min(wanted), replacing.min(wanted));
             let mut group = group(variant, class, wanted, ready);
             group.placement.devices = devices;
-            Group { draining, surplus, replacing, outdated, startup: Millis(minutes * MINUTE), ..group }
+            let holds = holds.into_iter().filter(|_| !outdated).map(str::to_owned).collect();
+            Group { draining, surplus, replacing, outdated, holds, startup: Millis(minutes * MINUTE), ..group }
         },
     )
 }
@@ -131,7 +133,7 @@ fn there<'a>(snapshot: &'a Snapshot, plan: Option<&'a Plan>) -> Vec<There<'a>> {
             } else {
                 let stays = goal.map_or(0, |goal| goal.replicas).min(group.wanted);
                 add(namespace, on, group.wanted - stays, u32::MAX, DRAIN_TIME);
-                if goal.is_some_and(|goal| !goal.hold && (group.outdated || goal.placement != *on)) {
+                if goal.is_some_and(|goal| rolls(group, goal)) {
                     add(namespace, on, stays, ROLL_OVERLAP, switch);
                 }
             }
@@ -258,6 +260,12 @@ proptest! {
     }
 }
 
+/// Whether the pods of a group are replaced; those that hold the file of another variant are told to serve it.
+fn rolls(group: &Group, goal: &GroupPlan) -> bool {
+    let swaps = goal.placement == group.placement || group.holds.contains(&goal.placement.variant);
+    !goal.hold && (group.outdated || !swaps)
+}
+
 /// The cluster a while later: what starts serves, what goes drains for one tick, what rolls has rolled.
 fn carried_out(mut snapshot: Snapshot, plan: &Plan) -> Snapshot {
     snapshot.orphans.clear();
@@ -273,12 +281,11 @@ fn carried_out(mut snapshot: Snapshot, plan: &Plan) -> Snapshot {
             let goal = planned.iter().find(|goal| goal.placement.same_hardware(&group.placement));
             let replicas = goal.map_or(0, |goal| goal.replicas);
             let stays = group.wanted.min(replicas);
-            let rolls = goal.filter(|goal| !goal.hold && (group.outdated || goal.placement != group.placement));
-            let rolled = if rolls.is_some() { stays } else { 0 };
+            let rolled = if goal.is_some_and(|goal| rolls(group, goal)) { stays } else { 0 };
             group.draining = group.wanted - stays + rolled;
             (group.wanted, group.ready, group.pending) = (replicas, replicas, 0);
             (group.surplus, group.replacing) = (0, 0);
-            if let Some(goal) = rolls {
+            if let Some(goal) = goal.filter(|goal| !goal.hold) {
                 group.placement = goal.placement.clone();
                 group.outdated = false;
             }

@@ -97,6 +97,20 @@ fn the_last_replica_that_serves_is_held_when_its_successor_has_no_room() {
 }
 
 #[test]
+fn pods_that_hold_the_file_of_another_variant_need_no_room_to_serve_it() {
+    let candidates = vec![candidate("q8", "standard", 1, 1_000_000)];
+    let mut model = Model { groups: vec![group("q4", "standard", 1, 1)], candidates, ..model() };
+    // 0.50 for half an hour of the replica, and nothing for one beside it.
+    let plan = decide(&snapshot(model.clone(), "0.50")).models["demo/chat"].clone();
+    assert_eq!((replicas(&plan), plan.groups[0].hold), (vec![("q4", 1)], true), "it would have to roll");
+    model.groups[0].holds = vec!["q4".into(), "q8".into()];
+    let plan = decide(&snapshot(model, "0.50"));
+    assert_eq!(plan.ceilings[0].projected, usd("0.50"));
+    let plan = &plan.models["demo/chat"];
+    assert_eq!((replicas(plan), plan.groups[0].hold, plan.reason.name()), (vec![("q8", 1)], false, "Switching"));
+}
+
+#[test]
 fn a_replica_that_serves_nobody_makes_room_for_its_successor() {
     let group = group_plan(&outdated(1, 0, "0.54"), "demo/chat");
     assert_eq!((group.replicas, group.hold), (0, true));

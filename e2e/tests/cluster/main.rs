@@ -4,6 +4,7 @@
 mod bad_manifests;
 mod bad_requests;
 mod rules;
+mod swap;
 mod upgrade;
 
 use anyhow::Context;
@@ -48,13 +49,19 @@ async fn d_every_rule_accepts_and_refuses_on_the_real_api_server() -> anyhow::Re
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root and the images in dist: `cargo xtask ci` makes them and runs this"]
-async fn e_an_upgrade_with_other_values_locks_nobody_out() -> anyhow::Result<()> {
+async fn e_another_variant_on_the_same_hardware_replaces_no_pod() -> anyhow::Result<()> {
+    swap::replaces_no_pod_and_loses_no_request(&stage().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and the images in dist: `cargo xtask ci` makes them and runs this"]
+async fn f_an_upgrade_with_other_values_locks_nobody_out() -> anyhow::Result<()> {
     upgrade::keeps_the_secrets_and_applies_the_values(&stage().await?).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root and the images in dist: `cargo xtask ci` makes them and runs this"]
-async fn f_uninstall_leaves_nothing_behind() -> anyhow::Result<()> {
+async fn g_uninstall_leaves_nothing_behind() -> anyhow::Result<()> {
     let stage = stage().await?;
     stage.uninstall().await?;
     // The kinds stay on purpose, for with them would go every object of every user; they go when they are told to.

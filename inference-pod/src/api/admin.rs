@@ -3,18 +3,20 @@
 use super::error::ApiError;
 use super::fields::Fields;
 use super::state::App;
+use crate::args::TokenSha256;
 use crate::swap::{SwapError, Swapper};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
 /// The admin endpoints.
 pub struct Admin {
-    /// The bearer token.
-    pub token: String,
+    /// What its bearer token is recognised by.
+    pub token_sha256: TokenSha256,
     /// Does the work.
     pub swapper: Arc<Swapper>,
 }
@@ -52,7 +54,7 @@ fn allowed(admin: Option<&Arc<Admin>>, headers: &HeaderMap) -> Result<Arc<Admin>
         || ApiError::new(StatusCode::FORBIDDEN, "admin_closed", "this pod has no admin token: start it with one");
     let admin = admin.ok_or_else(closed)?;
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let same = given.is_some_and(|given| bool::from(given.as_bytes().ct_eq(admin.token.as_bytes())));
+    let same = given.is_some_and(|given| bool::from(Sha256::digest(given).ct_eq(&admin.token_sha256)));
     let wrong = || ApiError::new(StatusCode::UNAUTHORIZED, "wrong_token", "the bearer token is missing or wrong");
     if same { Ok(Arc::clone(admin)) } else { Err(wrong()) }
 }

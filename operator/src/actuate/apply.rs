@@ -1,6 +1,7 @@
 //! Carries orders out: server-side apply with one field manager, nothing that is as it should be already.
 
 use super::Order;
+use super::tell::{Call, Teller};
 use crate::build::{self, Settings, Shape};
 use crate::leader::Claim;
 use crate::state::Index;
@@ -137,13 +138,14 @@ pub struct Actuator {
     /// Namespace of the release, where those are who may talk to pods.
     namespace: String,
     applied: BTreeMap<String, (String, Millis)>,
+    teller: Teller,
 }
 
 impl Actuator {
     /// A writer that has applied nothing yet.
     #[must_use]
-    pub fn new(client: Client, settings: Settings, namespace: String) -> Self {
-        Self { client, settings, namespace, applied: BTreeMap::new() }
+    pub fn new(client: Client, settings: Settings, namespace: String, teller: Teller) -> Self {
+        Self { client, settings, namespace, applied: BTreeMap::new(), teller }
     }
 
     /// Forgets what was applied: another leader may have been at it.
@@ -166,13 +168,20 @@ impl Actuator {
                 };
                 Ok(service || budget || policy)
             }
-            Order::Group { model, generation, placement, replicas, hold } => {
+            Order::Group { model, generation, placement, files, replicas, hold } => {
                 guard.current("applying the replicas of", model, *generation)?;
                 let Some(object) = index.models.get(model) else { return Ok(false) };
                 if *hold {
                     return self.resize(&group_key(object, placement), *replicas, index, guard).await;
                 }
-                self.group(object, placement, *replicas, index, guard, now).await
+                self.group(object, (placement, files), *replicas, index, guard, now).await
+            }
+            Order::Tell { model, uid, pod, address, variant } => {
+                let Some(object) = index.models.get(model) else { return Ok(false) };
+                guard.leads("telling what to serve", &order.object())?;
+                let token = build::admin::token(&self.settings.admin_secret, object);
+                let call = Call { model, uid, pod, address, token, placement: variant.as_ref() };
+                Ok(self.teller.tell(&call) && variant.is_some())
             }
             Order::Stop { namespace, name } => self.stop(namespace, name, guard).await,
             Order::Delete { namespace, name } => self.delete(namespace, name, guard).await,
@@ -182,7 +191,7 @@ impl Actuator {
     async fn group(
         &mut self,
         object: &ModelDeployment,
-        placement: &Placement,
+        (placement, files): (&Placement, &[String]),
         replicas: u32,
         index: &Index,
         guard: &Guard,
@@ -192,7 +201,7 @@ impl Actuator {
         let Some(class) = index.classes.get(&placement.class) else {
             return self.resize(&key, replicas, index, guard).await;
         };
-        let shape = Shape { model: object, class, placement, settings: &self.settings };
+        let shape = Shape { model: object, class, placement, files, settings: &self.settings };
         let deployment = build::deployment(&shape, replicas);
         if matches!(deployment, Err(build::Error::Variant { .. })) {
             // What runs is no longer declared; it goes on as it is until its successor is ready.
@@ -346,7 +355,8 @@ mod tests {
             std::future::ready(Ok::<_, std::convert::Infallible>(answer))
         };
         let client = Client::new(tower::service_fn(answer), "demo");
-        let mut actuator = Actuator::new(client, Settings::default(), "qm".into());
+        let (teller, _refusals) = Teller::new(reqwest::Client::new(), Shared::default());
+        let mut actuator = Actuator::new(client, Settings::default(), "qm".into(), teller);
         let claim = Claim::default();
         claim.hold(1, Instant::now(), Duration::from_secs(60));
         let guard = Guard::new(claim, 1, Shared::default());

@@ -3,8 +3,10 @@
 mod apply;
 mod events;
 mod orders;
+mod tell;
 
 pub(crate) use apply::timely;
 pub use apply::{Actuator, Error, Guard};
 pub use events::{Announcer, Note};
 pub use orders::{Order, orders, retire};
+pub use tell::Teller;

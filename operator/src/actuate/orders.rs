@@ -1,9 +1,9 @@
 //! What to do so that the cluster becomes the plan. Pure.
 
 use crate::names;
-use crate::state::{Index, Memory};
+use crate::state::{Described, Index, Known, Memory, PodView};
 use kube::ResourceExt;
-use quartermaster_core::plan::{ModelPlan, Plan};
+use quartermaster_core::plan::{GroupPlan, ModelPlan, Plan};
 use quartermaster_core::snapshot::Placement;
 use quartermaster_core::units::Millis;
 
@@ -25,10 +25,25 @@ pub enum Order {
         generation: i64,
         /// What it serves.
         placement: Placement,
+        /// The variants whose files its pods hold.
+        files: Vec<String>,
         /// How many.
         replicas: u32,
         /// Their pods stay as they are, whatever the spec says.
         hold: bool,
+    },
+    /// A pod says what it serves, or is told to serve another variant.
+    Tell {
+        /// `namespace/name` of the model.
+        model: String,
+        /// UID of the pod.
+        uid: String,
+        /// Name of the pod.
+        pod: String,
+        /// `ip:port` of its API.
+        address: String,
+        /// What it shall serve; none only asks.
+        variant: Option<Placement>,
     },
     /// A group that gateways know as draining goes to zero.
     Stop {
@@ -65,7 +80,8 @@ pub fn retire(index: &Index, plan: &Plan, memory: &mut Memory, now: Millis) {
 
 /// Everything to do now. New groups come first: make before break.
 #[must_use]
-pub fn orders(index: &Index, plan: &Plan, memory: &Memory, now: Millis) -> Vec<Order> {
+pub fn orders(described: &Described<'_>, plan: &Plan) -> Vec<Order> {
+    let Described { index, memory, now, .. } = *described;
     let mut orders = Vec::new();
     for (key, planned) in &plan.models {
         let Some(object) = index.models.get(key) else { continue };
@@ -75,9 +91,11 @@ pub fn orders(index: &Index, plan: &Plan, memory: &Memory, now: Millis) -> Vec<O
             model: key.clone(),
             generation,
             placement: group.placement.clone(),
+            files: described.files(key, &group.placement),
             replicas: group.replicas,
             hold: group.hold,
         }));
+        orders.extend(planned.groups.iter().filter(|group| !group.hold).flat_map(|group| tell(described, key, group)));
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         for group in index.groups_of(&namespace, &name).filter(|group| !named(planned, &group.placement)) {
             let hardware = (group.placement.class.clone(), group.placement.devices);
@@ -96,6 +114,29 @@ pub fn orders(index: &Index, plan: &Plan, memory: &Memory, now: Millis) -> Vec<O
     orders
 }
 
+/// Pods that have not said what they serve are asked. Of those that serve another variant than planned and hold its file,
+/// one at a time is told to serve it, so that no more than one is busy with it.
+fn tell(described: &Described<'_>, key: &str, planned: &GroupPlan) -> Vec<Order> {
+    let Some(group) = described.group(key, &planned.placement) else { return Vec::new() };
+    let expected = described.hash(key, &planned.placement);
+    // A template that is about to change replaces them all.
+    if expected.as_deref() != Some(&group.config_hash) {
+        return Vec::new();
+    }
+    let of_group = |pod: &&PodView| pod.placement.same_hardware(&planned.placement) && pod.config_hash == group.config_hash;
+    let pods: Vec<&PodView> = described.index.pods_of(&group.namespace, &group.model).filter(of_group).collect();
+    let order = |pod: &PodView, variant: Option<&Placement>| {
+        let (model, uid, name) = (key.to_owned(), pod.uid.clone(), pod.name.clone());
+        Some(Order::Tell { model, uid, pod: name, address: pod.address()?, variant: variant.cloned() })
+    };
+    let ready = || pods.iter().filter(|pod| pod.ready());
+    let ask = ready().filter(|pod| pod.known == Known::Assumed).filter_map(|pod| order(pod, None));
+    let busy = pods.iter().any(|pod| pod.known == Known::Asked);
+    let other = ready().find(|pod| pod.known == Known::Said && pod.placement.variant != planned.placement.variant);
+    let swap = other.filter(|_| !busy).and_then(|pod| order(pod, Some(&planned.placement)));
+    ask.chain(swap).collect()
+}
+
 fn named(planned: &ModelPlan, placement: &Placement) -> bool {
     planned.groups.iter().any(|group| group.placement.same_hardware(placement))
 }
@@ -110,6 +151,10 @@ impl Order {
                 let (namespace, name) = model.split_once('/').unwrap_or(("", model));
                 names::key(namespace, &names::group_name(name, placement))
             }
+            Self::Tell { model, pod, .. } => {
+                let namespace = model.split_once('/').map_or("", |(namespace, _)| namespace);
+                names::key(namespace, pod)
+            }
             Self::Stop { namespace, name } | Self::Delete { namespace, name } => names::key(namespace, name),
         }
     }
@@ -118,6 +163,7 @@ impl Order {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::Settings;
     use crate::state::fixtures::{group, model, placement, ready_pod};
     use crate::state::{GroupView, Kind, Object};
     use quartermaster_core::plan::{GroupPlan, Reason};
@@ -152,6 +198,10 @@ mod tests {
             index.apply(Kind::Pod, "demo/p".into(), Object::Pod(pod));
         }
         index
+    }
+
+    fn orders(index: &Index, plan: &Plan, memory: &Memory, now: Millis) -> Vec<Order> {
+        super::orders(&Described { index, memory, settings: &Settings::default(), now }, plan)
     }
 
     fn stops(orders: &[Order]) -> usize {
@@ -200,6 +250,58 @@ mod tests {
         held.models.get_mut("demo/chat").unwrap().groups[0].hold = true;
         let orders = orders(&index(1, true), &held, &Memory::default(), Millis(0));
         assert!(matches!(orders[1], Order::Group { hold: true, replicas: 1, .. }), "{orders:?}");
+    }
+
+    /// What the pods of a group that holds q8 and q4 are told, by name, when q4 is planned.
+    fn told(pods: &[(&str, &str, Known)], change: impl Fn(&mut GroupView)) -> Vec<(String, Option<String>)> {
+        let mut index = index(2, false);
+        let mut object = model("demo", "chat");
+        object.spec.variants[1].hardware[0].class = "cpu-standard".into();
+        index.apply(Kind::ModelDeployment, "demo/chat".into(), Object::ModelDeployment(Arc::new(object)));
+        let class = Arc::new(crate::state::fixtures::class("cpu-standard"));
+        index.apply(Kind::HardwareClass, "cpu-standard".into(), Object::HardwareClass(class));
+        let mut held = group("demo", "chat", "q8", "cpu-standard", 2);
+        held.files = vec!["q8".into(), "q4".into()];
+        let put = |index: &mut Index, group: &GroupView| {
+            index.apply(Kind::Deployment, "demo/chat-cpu-standard-1".into(), Object::Deployment(group.clone()));
+        };
+        put(&mut index, &held);
+        let (memory, settings) = (Memory::default(), Settings::default());
+        let described = Described { index: &index, memory: &memory, settings: &settings, now: Millis(0) };
+        held.config_hash = described.hash("demo/chat", &placement("q4", "cpu-standard", 1)).unwrap();
+        for (name, variant, known) in pods {
+            let ready = ready_pod("demo", "chat", variant, "cpu-standard", 1);
+            let config_hash = held.config_hash.clone();
+            let pod = PodView { name: (*name).into(), uid: (*name).into(), known: *known, config_hash, ..ready };
+            index.apply(Kind::Pod, format!("demo/{name}"), Object::Pod(pod));
+        }
+        change(&mut held);
+        put(&mut index, &held);
+        let orders = orders(&index, &plan(&[("q4", "cpu-standard", 2)]), &memory, Millis(0));
+        let each = orders.into_iter().filter_map(|order| match order {
+            Order::Tell { pod, variant, .. } => Some((pod, variant.map(|placement| placement.variant))),
+            _ => None,
+        });
+        each.collect()
+    }
+
+    #[test]
+    fn pods_are_asked_what_they_serve_and_one_at_a_time_is_told_another_variant() {
+        let told = |pods: &[(&str, &str, Known)]| told(pods, |_| {});
+        let ask = |name: &str| (name.to_owned(), None);
+        let swap = |name: &str| (name.to_owned(), Some("q4".to_owned()));
+        assert_eq!(told(&[("a", "q8", Known::Assumed), ("b", "q4", Known::Assumed)]), [ask("a"), ask("b")]);
+        assert_eq!(told(&[("a", "q8", Known::Said), ("b", "q8", Known::Said)]), [swap("a")]);
+        assert_eq!(told(&[("a", "q8", Known::Asked), ("b", "q8", Known::Said)]), [], "one is busy with it");
+        assert_eq!(told(&[("a", "q4", Known::Said), ("b", "q8", Known::Said)]), [swap("b")]);
+        assert_eq!(told(&[("a", "q4", Known::Said), ("b", "q4", Known::Said)]), []);
+    }
+
+    #[test]
+    fn pods_that_are_to_be_replaced_are_told_nothing() {
+        let pods = [("a", "q8", Known::Said), ("b", "q8", Known::Assumed)];
+        assert_eq!(told(&pods, |group| group.config_hash = "older".into()), []);
+        assert_eq!(told(&pods, |group| group.files = vec!["q8".into()]), [], "they have not its file");
     }
 
     #[test]

@@ -17,22 +17,34 @@ pub(super) const SERVE_JSON: &str = "serve.json";
 /// Hex digits of the hash that are kept.
 const HASH_DIGITS: usize = 16;
 
-/// The variant that the placement names.
-pub(super) fn variant<'a>(shape: &Shape<'a>) -> Result<&'a Variant, Error> {
-    let found = shape.model.spec.variants.iter().find(|variant| variant.name == shape.placement.variant);
-    found.ok_or_else(|| Error::Variant { group: shape.name(), variant: shape.placement.variant.clone() })
+/// A variant whose file the pods hold.
+pub(super) struct Held<'a> {
+    pub(super) variant: &'a Variant,
+    pub(super) source: Source,
 }
 
-pub(super) fn source(shape: &Shape<'_>) -> Result<Source, Error> {
-    Source::parse(&variant(shape)?.source).map_err(|source| Error::Source { group: shape.name(), source })
+impl Held<'_> {
+    /// Path of the file in the pod.
+    pub(super) fn path(&self) -> String {
+        match &self.source {
+            Source::File { path } => path.clone(),
+            Source::Image { .. } => format!("{MODELS}/{}.gguf", self.variant.name),
+        }
+    }
 }
 
-/// Path of the served file in the pod.
-pub(super) fn model_path(shape: &Shape<'_>) -> Result<String, Error> {
-    Ok(match source(shape)? {
-        Source::File { path } => path,
-        Source::Image { .. } => format!("{MODELS}/{}.gguf", shape.placement.variant),
-    })
+/// The variants whose files the pods hold, in the order of `shape.files`.
+pub(super) fn held<'a>(shape: &Shape<'a>) -> Result<Vec<Held<'a>>, Error> {
+    let missing = |name: &String| Error::Variant { group: shape.name(), variant: name.clone() };
+    let each = shape.files.iter().map(|name| {
+        let variant = shape.model.spec.variants.iter().find(|variant| variant.name == *name);
+        let variant = variant.ok_or_else(|| missing(name))?;
+        let source = Source::parse(&variant.source);
+        Ok(Held { variant, source: source.map_err(|source| Error::Source { group: shape.name(), source })? })
+    });
+    let held: Vec<Held<'a>> = each.collect::<Result<_, Error>>()?;
+    let served = held.iter().any(|held| held.variant.name == shape.placement.variant);
+    served.then_some(held).ok_or_else(|| missing(&shape.placement.variant))
 }
 
 /// Memory of one replica: what the class gives per device, times its devices.
@@ -48,22 +60,21 @@ pub(super) fn memory(shape: &Shape<'_>) -> Result<u64, Error> {
     Ok(bytes.saturating_mul(u64::from(shape.placement.devices)))
 }
 
-/// What the pods of a group serve. Only the file of the served variant is in the pod, so only that one is named.
+/// What the pods of a group serve, and what else they have at hand.
 pub fn serve_config(shape: &Shape<'_>) -> Result<ServeConfig, Error> {
-    let variant = variant(shape)?;
     let range = |field| Error::Range { group: shape.name(), field };
     let serving = &shape.model.spec.serving;
     let cpu = shape.class.spec.accelerator.kind == AcceleratorKind::CPU;
-    let file = VariantFile {
-        name: variant.name.clone(),
-        path: model_path(shape)?,
-        precision: format!("{:?}", variant.precision),
-    };
+    let files = held(shape)?.into_iter().map(|held| VariantFile {
+        name: held.variant.name.clone(),
+        path: held.path(),
+        precision: format!("{:?}", held.variant.precision),
+    });
     Ok(ServeConfig {
         model: shape.model.spec.model.clone(),
         namespace: shape.model.namespace().unwrap_or_default(),
-        variants: vec![file],
-        variant: variant.name.clone(),
+        variants: files.collect(),
+        variant: shape.placement.variant.clone(),
         context_tokens: u32::try_from(serving.context_tokens).map_err(|_| range("spec.serving.contextTokens"))?,
         slots: u32::try_from(serving.parallel_requests).map_err(|_| range("spec.serving.parallelRequests"))?,
         // A GPU's memory is not the container's.
@@ -74,17 +85,19 @@ pub fn serve_config(shape: &Shape<'_>) -> Result<ServeConfig, Error> {
     })
 }
 
-fn serve_json(shape: &Shape<'_>) -> Result<String, Error> {
-    let json = serde_json::to_string_pretty(&serve_config(shape)?);
+fn serve_json(shape: &Shape<'_>, config: &ServeConfig) -> Result<String, Error> {
+    let json = serde_json::to_string_pretty(config);
     json.map_err(|source| Error::Json { group: shape.name(), source })
 }
 
-/// Hash of everything that a pod of the group is and serves from; when it changes, pods are replaced one by one.
+/// Hash of everything that a pod of the group is and can serve; when it changes, pods are replaced one by one. Which of its
+/// variants it serves is no part of it: that is handed to pods that live.
 pub fn config_hash(shape: &Shape<'_>) -> Result<String, Error> {
+    let serves = ServeConfig { variant: String::new(), ..serve_config(shape)? };
     let pod = serde_json::to_string(&pod::spec(shape)?);
     let pod = pod.map_err(|source| Error::Json { group: shape.name(), source })?;
     let mut hash = Sha256::new();
-    for part in [serve_json(shape)?, pod] {
+    for part in [serve_json(shape, &serves)?, pod] {
         hash.update(part.len().to_be_bytes());
         hash.update(part);
     }
@@ -93,7 +106,7 @@ pub fn config_hash(shape: &Shape<'_>) -> Result<String, Error> {
 
 /// The ConfigMap of a group.
 pub fn config_map(shape: &Shape<'_>) -> Result<ConfigMap, Error> {
-    let data = [(SERVE_JSON.to_owned(), serve_json(shape)?)].into();
+    let data = [(SERVE_JSON.to_owned(), serve_json(shape, &serve_config(shape)?)?)].into();
     let mut metadata = shape.meta();
     metadata.annotations = Some([(names::CONFIG_HASH.to_owned(), config_hash(shape)?)].into());
     Ok(ConfigMap { metadata, data: Some(data), ..ConfigMap::default() })

@@ -11,12 +11,12 @@ use kube::api::ObjectMeta;
 /// Old ReplicaSets to keep: one to look at.
 const HISTORY: i32 = 1;
 
-/// The Deployment with so many replicas. The variant is an annotation of the template and no part of the selector, so a
-/// new variant on the same hardware rolls, new before old.
+/// The Deployment with so many replicas. The variant is no part of its template: it is handed to the pods. Only where they
+/// have not its file do they roll, new before old.
 pub fn deployment(shape: &Shape<'_>, replicas: u32) -> Result<Deployment, Error> {
     let range = |field| Error::Range { group: shape.name(), field };
     let annotations = [
-        (names::VARIANT.to_owned(), shape.placement.variant.clone()),
+        (names::FILES.to_owned(), shape.files.join(",")),
         (names::CONFIG_HASH.to_owned(), config::config_hash(shape)?),
     ];
     let template = PodTemplateSpec {
@@ -32,7 +32,9 @@ pub fn deployment(shape: &Shape<'_>, replicas: u32) -> Result<Deployment, Error>
     let strategy = DeploymentStrategy { type_: Some("RollingUpdate".to_owned()), rolling_update: Some(rolling) };
     let mut metadata = shape.meta();
     let generation = shape.model.metadata.generation.unwrap_or(0).to_string();
-    metadata.annotations = Some([(names::GENERATION.to_owned(), generation)].into());
+    let variant = shape.placement.variant.clone();
+    metadata.annotations =
+        Some([(names::GENERATION.to_owned(), generation), (names::VARIANT.to_owned(), variant)].into());
     Ok(Deployment {
         metadata,
         spec: Some(DeploymentSpec {

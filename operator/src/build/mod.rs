@@ -3,14 +3,17 @@
 //! One Deployment and ConfigMap per (model, class, devices), one Service, PodDisruptionBudget and
 //! NetworkPolicy per model. All are owned by the ModelDeployment, so that deleting it leaves nothing behind and needs no finalizer.
 
+pub mod admin;
 mod config;
 mod deployment;
+mod files;
 mod model;
 mod pod;
 mod source;
 
 pub use config::{config_hash, config_map, serve_config};
 pub use deployment::deployment;
+pub use files::{Fault, files};
 pub use model::{disruption_budget, network_policy, service};
 pub use source::{Source, SourceError};
 
@@ -34,6 +37,8 @@ pub struct Settings {
     pub pull_secrets: Vec<String>,
     /// Who scrapes replicas, besides gateways and operators. None: no NetworkPolicy keeps anybody away.
     pub scrapers: Option<Vec<NetworkPolicyPeer>>,
+    /// What the tokens are derived from by which pods take our orders.
+    pub admin_secret: Vec<u8>,
 }
 
 /// Everything that one group of replicas is built from.
@@ -45,6 +50,8 @@ pub struct Shape<'a> {
     pub class: &'a HardwareClass,
     /// Variant, class, devices.
     pub placement: &'a Placement,
+    /// The variants whose files its pods hold; [`files`] says which.
+    pub files: &'a [String],
     /// From the command line.
     pub settings: &'a Settings,
 }

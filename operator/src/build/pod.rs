@@ -1,6 +1,6 @@
 //! The pod of a replica.
 
-use super::{Error, Shape, Source, config};
+use super::{Error, Shape, Source, admin, config};
 use crate::{limits, names};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction,
@@ -23,6 +23,8 @@ const ENGINE: &str = "/usr/local/bin/quartermaster-inference-pod";
 const CONFIG: &str = "/etc/quartermaster";
 /// How long the engine finishes requests after SIGTERM; without it the engine cuts them off sooner than the kubelet.
 const DRAIN: &str = "QM_DRAIN_SECONDS";
+/// What the engine recognises the operator by.
+const ADMIN: &str = "QM_ADMIN_TOKEN_SHA256";
 
 /// Pod of one replica.
 pub(super) fn spec(shape: &Shape<'_>) -> Result<PodSpec, Error> {
@@ -61,11 +63,14 @@ fn engine(shape: &Shape<'_>, resources: ResourceRequirements) -> Container {
         ..ContainerPort::default()
     };
     let sleep = SleepAction { seconds: limits::PRE_STOP_SECONDS };
-    let drain = EnvVar { name: DRAIN.to_owned(), value: Some(limits::DRAIN_SECONDS.to_string()), value_from: None };
+    let variable = |name: &str, value| EnvVar { name: name.to_owned(), value: Some(value), value_from: None };
+    let token = admin::token(&shape.settings.admin_secret, shape.model);
+    let environment =
+        vec![variable(DRAIN, limits::DRAIN_SECONDS.to_string()), variable(ADMIN, admin::recognised_by(&token))];
     Container {
         ports: Some(vec![port]),
         args: Some(vec!["serve".to_owned(), "--config".to_owned(), format!("{CONFIG}/{}", config::SERVE_JSON)]),
-        env: Some(vec![drain]),
+        env: Some(environment),
         volume_mounts: Some(vec![
             read_only("config", CONFIG),
             read_only("models", config::MODELS),
@@ -83,20 +88,25 @@ fn engine(shape: &Shape<'_>, resources: ResourceRequirements) -> Container {
     }
 }
 
-/// For a model in an image: one container that brings the copier, one of the model's image that runs it.
+/// For models in images: one container that brings the copier, and one of each model's image that runs it.
 fn init_containers(shape: &Shape<'_>, resources: &ResourceRequirements) -> Result<Option<Vec<Container>>, Error> {
-    let Source::Image { image, path } = config::source(shape)? else { return Ok(None) };
+    let held = config::held(shape)?;
+    let models = held.iter().enumerate().filter_map(|(place, held)| {
+        let Source::Image { image, path } = &held.source else { return None };
+        let name = format!("{}{place}", names::MODEL_CONTAINER);
+        Some(Container {
+            args: Some(vec![path.clone(), held.path()]),
+            volume_mounts: Some(vec![read_only("tools", TOOLS), mount("models", config::MODELS)]),
+            ..container(shape, &name, image, COPIER, resources.clone())
+        })
+    });
+    let models: Vec<Container> = models.collect();
     let copier = Container {
         args: Some(vec!["--install".to_owned(), COPIER.to_owned()]),
         volume_mounts: Some(vec![mount("tools", TOOLS)]),
         ..container(shape, names::COPIER_CONTAINER, &shape.settings.inference_image, ENGINE_COPIER, resources.clone())
     };
-    let model = Container {
-        args: Some(vec![path, config::model_path(shape)?]),
-        volume_mounts: Some(vec![read_only("tools", TOOLS), mount("models", config::MODELS)]),
-        ..container(shape, names::MODEL_CONTAINER, &image, COPIER, resources.clone())
-    };
-    Ok(Some(vec![copier, model]))
+    Ok((!models.is_empty()).then(|| std::iter::once(copier).chain(models).collect()))
 }
 
 /// What all containers share.

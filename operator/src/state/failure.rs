@@ -3,6 +3,7 @@
 use crate::limits::{OOM_APART, RESTARTS_FAILING};
 use crate::{clock, names};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodCondition};
+use kube::ResourceExt;
 use quartermaster_core::units::Millis;
 use quartermaster_crds::condition::Reason;
 use serde::{Deserialize, Serialize, Serializer};
@@ -17,6 +18,8 @@ pub struct Failure {
     pub message: String,
     /// Since when, where the pod says it.
     pub since: Option<Millis>,
+    /// The variant whose file could not be had; none where it is about the pod, whatever that serves.
+    pub variant: Option<String>,
 }
 
 fn word<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
@@ -39,10 +42,15 @@ pub fn failure(pod: &Pod) -> Option<Failure> {
     let conditions = status.conditions.as_deref().unwrap_or_default();
     let unready = conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == "False");
     let unready_since = unready.and_then(|condition| condition.last_transition_time.as_ref()).map(clock::millis);
+    let of = |container: &ContainerStatus, failure: Failure| {
+        let place = container.name.strip_prefix(names::MODEL_CONTAINER).and_then(|place| place.parse::<usize>().ok());
+        let variant = place.and_then(|place| names::files(pod.annotations()).into_iter().nth(place));
+        Failure { variant, ..failure }
+    };
     let containers = || copiers.iter().chain(engines);
     containers()
-        .find_map(image)
-        .or_else(|| containers().find_map(|container| ended(container, unready_since)))
+        .find_map(|container| image(container).map(|failure| of(container, failure)))
+        .or_else(|| containers().find_map(|each| ended(each, unready_since).map(|failure| of(each, failure))))
         .or_else(|| unschedulable(conditions))
 }
 
@@ -59,7 +67,7 @@ fn image(container: &ContainerStatus) -> Option<Failure> {
     };
     let why = waiting.message.clone().unwrap_or_default();
     let of = if container.name == names::ENGINE_CONTAINER { "the engine's image" } else { "the model's image" };
-    Some(Failure { reason, message: format!("{of} {}: {what}: {why}", container.image), since: None })
+    Some(Failure { reason, message: format!("{of} {}: {what}: {why}", container.image), since: None, variant: None })
 }
 
 /// A container that ended and said why, or ended again and again.
@@ -72,27 +80,28 @@ fn ended(container: &ContainerStatus, unready_since: Option<Millis>) -> Option<F
         return None;
     }
     let since = ended.finished_at.as_ref().map(clock::millis);
+    let failed = |reason, message| Failure { reason, message, since, variant: None };
     if let Some((reason, message)) = last_words(ended) {
-        return Some(Failure { reason, message, since });
+        return Some(failed(reason, message));
     }
     if ended.reason.as_deref() == Some("OOMKilled") {
         if burst(container, ended, unready_since) {
             return None;
         }
         let message = format!("container {} was killed: its memory does not suffice", container.name);
-        return Some(Failure { reason: Reason::ModelTooLarge, message, since });
+        return Some(failed(Reason::ModelTooLarge, message));
     }
-    if container.name == names::MODEL_CONTAINER {
+    if container.name.starts_with(names::MODEL_CONTAINER) && container.name != names::COPIER_CONTAINER {
         // A file that is not in the image will not be there the next time either.
         let words = ended.message.as_deref().unwrap_or("it said nothing").trim();
         let message = format!("copying the model out of image {}: {words}", container.image);
-        return Some(Failure { reason: Reason::SourceUnavailable, message, since });
+        return Some(failed(Reason::SourceUnavailable, message));
     }
     (container.restart_count >= RESTARTS_FAILING).then(|| {
         let (code, restarts) = (ended.exit_code, container.restart_count);
         let words = ended.message.as_deref().unwrap_or("it said nothing").trim();
         let message = format!("container {} ended {restarts} times, with code {code} at last: {words}", container.name);
-        Failure { reason: Reason::EngineFailing, message, since }
+        failed(Reason::EngineFailing, message)
     })
 }
 
@@ -127,6 +136,7 @@ fn unschedulable(conditions: &[PodCondition]) -> Option<Failure> {
         reason: Reason::Unschedulable,
         message: condition.message.clone().unwrap_or_else(|| "no node takes the pod".to_owned()),
         since: condition.last_transition_time.as_ref().map(clock::millis),
+        variant: None,
     })
 }
 
@@ -151,9 +161,24 @@ mod tests {
     #[test]
     fn an_image_that_does_not_exist() {
         let state = json!({"state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}});
-        let (reason, message) = of(json!({"initContainerStatuses": [container("model", &state)]})).unwrap();
+        let (reason, message) = of(json!({"initContainerStatuses": [container("model-1", &state)]})).unwrap();
         assert_eq!(reason, Reason::SourceUnavailable);
         assert_eq!(message, "the model's image models/x:1: ImagePullBackOff: not found");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_had_is_of_its_variant() {
+        let of = |kind: &str, name: &str| {
+            let state = json!({"restartCount": 5, "state": {"terminated": {"exitCode": 1, "message": "no /x.gguf"}}});
+            let annotations = json!({names::FILES: "q8,q4"});
+            let pod = json!({
+                "metadata": {"name": "p", "annotations": annotations}, "status": {kind: [container(name, &state)]},
+            });
+            failure(&serde_json::from_value(pod).unwrap()).unwrap().variant
+        };
+        assert_eq!(of("initContainerStatuses", "model-1").as_deref(), Some("q4"));
+        assert_eq!(of("initContainerStatuses", "model-copy"), None);
+        assert_eq!(of("containerStatuses", "engine"), None);
     }
 
     #[test]
@@ -179,7 +204,7 @@ mod tests {
     #[test]
     fn a_file_that_is_not_in_the_image() {
         let state = json!({"restartCount": 0, "state": {"terminated": {"exitCode": 1, "message": "no /x.gguf"}}});
-        let (reason, message) = of(json!({"initContainerStatuses": [container("model", &state)]})).unwrap();
+        let (reason, message) = of(json!({"initContainerStatuses": [container("model-1", &state)]})).unwrap();
         assert_eq!(reason, Reason::SourceUnavailable);
         assert_eq!(message, "copying the model out of image models/x:1: no /x.gguf");
     }

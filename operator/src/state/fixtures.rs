@@ -1,6 +1,6 @@
 //! Objects for tests.
 
-use super::{GroupView, PodView};
+use super::{GroupView, Known, PodView};
 use quartermaster_core::snapshot::Placement;
 use quartermaster_core::units::Millis;
 use quartermaster_crds::v1alpha1::{CostPolicy, HardwareClass, ModelDeployment, TokenBudget};
@@ -88,6 +88,7 @@ pub(crate) fn pod(namespace: &str, model: &str, variant: &str, class: &str, devi
         uid: format!("uid-{model}-{class}-{devices}"),
         model: model.into(),
         placement: placement(variant, class, devices),
+        known: Known::Said,
         config_hash: String::new(),
         ip: Some("10.0.0.1".into()),
         created: Millis(0),
@@ -112,6 +113,7 @@ pub(crate) fn group(namespace: &str, model: &str, variant: &str, class: &str, wa
         model: model.into(),
         owner: Some(format!("uid-{model}")),
         placement: placement(variant, class, 1),
+        files: vec![variant.into()],
         config_hash: String::new(),
         wanted,
         resource_version: "1".into(),

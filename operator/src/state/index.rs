@@ -1,7 +1,8 @@
 //! The cluster as watched. Synchronous: a watch calls [`Index::apply`] and [`Index::delete`], a tick takes a copy.
 
-use super::{GroupView, NodeView, PodView};
+use super::{GroupView, Known, NodeView, PodView};
 use crate::names;
+use quartermaster_core::snapshot::Placement;
 use quartermaster_crds::v1alpha1::{CostPolicy, HardwareClass, ModelDeployment, TokenBudget};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -101,10 +102,11 @@ impl Index {
             Object::ModelDeployment(model) => drop(self.models.insert(key, model)),
             Object::TokenBudget(budget) => drop(self.budgets.insert(key, budget)),
             Object::CostPolicy(policy) => drop(self.policies.insert(key, policy)),
-            Object::Deployment(group) => drop(self.groups.insert(key, group)),
+            Object::Deployment(group) => self.put_group(key, group),
             Object::Node(node) => drop(self.nodes.insert(key, node)),
             Object::Pod(pod) => {
                 let serving = |pod: &PodView| (pod.ready(), pod.deleting, pod.address());
+                let pod = self.with_variant(&key, pod);
                 let new = serving(&pod);
                 return self.pods.insert(key, pod).is_none_or(|old| serving(&old) != new);
             }
@@ -127,6 +129,40 @@ impl Index {
             Kind::Pod => return self.pods.remove(key).is_some(),
         }
         false
+    }
+
+    /// A pod said what it serves, or is about to be asked. Gives whether it matters to the gateways at once.
+    pub fn told(&mut self, uid: &str, known: Known, variant: Option<&str>) -> bool {
+        let Some(pod) = self.pods.values_mut().find(|pod| pod.uid == uid) else { return false };
+        pod.known = known;
+        let Some(variant) = variant.filter(|variant| *variant != pod.placement.variant) else { return false };
+        variant.clone_into(&mut pod.placement.variant);
+        true
+    }
+
+    /// A pod starts with what its group is to serve then; what is known of it since stays known until it starts again.
+    fn with_variant(&self, key: &str, pod: PodView) -> PodView {
+        if !pod.placement.variant.is_empty() {
+            return pod;
+        }
+        let before = self.pods.get(key).filter(|old| old.uid == pod.uid && old.restarts == pod.restarts);
+        let (variant, known) = match before {
+            Some(old) => (old.placement.variant.clone(), old.known),
+            None => (self.around(&pod).map(|group| group.placement.variant.clone()).unwrap_or_default(), pod.known),
+        };
+        PodView { placement: Placement { variant, ..pod.placement }, known, ..pod }
+    }
+
+    /// Pods that were listed before their group learn what they started with.
+    fn put_group(&mut self, key: String, group: GroupView) {
+        let of_group = |pod: &&mut PodView| {
+            pod.placement.variant.is_empty()
+                && names::key(&pod.namespace, &names::group_name(&pod.model, &pod.placement)) == key
+        };
+        for pod in self.pods.values_mut().filter(of_group) {
+            pod.placement.variant.clone_from(&group.placement.variant);
+        }
+        self.groups.insert(key, group);
     }
 
     /// Every replica. Those of a model that is gone cost something as long as they are there.
@@ -250,6 +286,37 @@ mod tests {
         assert_eq!(ours(&index), (0, 0, 1), "of a deleted model of the same name, whose pods still cost");
         index.delete(Kind::ModelDeployment, "demo/chat");
         assert_eq!(ours(&index), (1, 1, 1));
+    }
+
+    #[test]
+    fn a_pod_serves_what_its_group_was_to_serve_until_it_says_or_starts_again() {
+        let mut index = Index::default();
+        let apply = |index: &mut Index, restarts| {
+            let silent = PodView { known: Known::Assumed, restarts, ..pod("demo", "chat", "", "cpu", 1) };
+            index.apply(Kind::Pod, "demo/p".into(), Object::Pod(silent));
+        };
+        let to_serve = |index: &mut Index, variant: &str| {
+            let group = Object::Deployment(group("demo", "chat", variant, "cpu", 1));
+            index.apply(Kind::Deployment, "demo/chat-cpu-1".into(), group);
+        };
+        let serves = |index: &Index| {
+            let pod = index.pods_of("demo", "chat").next().unwrap();
+            (pod.placement.variant.clone(), pod.known)
+        };
+        apply(&mut index, 0);
+        to_serve(&mut index, "q8");
+        assert_eq!(serves(&index), ("q8".into(), Known::Assumed), "it was listed before its group");
+        to_serve(&mut index, "q4");
+        apply(&mut index, 0);
+        assert_eq!(serves(&index), ("q8".into(), Known::Assumed));
+        let uid = pod("demo", "chat", "", "cpu", 1).uid;
+        assert!(!index.told(&uid, Known::Asked, None));
+        assert!(index.told(&uid, Known::Said, Some("q2")), "gateways name the variant");
+        apply(&mut index, 0);
+        assert_eq!(serves(&index), ("q2".into(), Known::Said));
+        apply(&mut index, 1);
+        assert_eq!(serves(&index), ("q4".into(), Known::Assumed), "it reads what it is to serve when it starts");
+        assert!(!index.told("gone", Known::Said, Some("q8")));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What is remembered from tick to tick, all of it bounded. A restarted operator starts without: it holds until it has
 //! seen enough, and measures anew.
 
+use crate::build::Fault;
 use crate::limits;
-use crate::state::{Burn, PodView};
+use crate::state::{Burn, Known, PodView};
 use crate::telemetry::{PodReading, Readings};
 use quartermaster_core::plan::{ModelPlan, Plan};
 use quartermaster_core::snapshot::{Capacity, Need, Placement};
@@ -20,12 +21,25 @@ pub struct Failed {
     pub reason: Reason,
     /// For people.
     pub message: String,
-    /// Hash of what failed; something else may well work.
+    /// What it keeps from happening.
+    pub fault: Fault,
+    /// Hash of what failed, with that variant's file alone; something else may well work.
     pub config_hash: String,
     /// Generation of the model's spec.
     pub generation: i64,
     /// When it was last seen.
     pub at: Millis,
+}
+
+/// A pod that could not be told to serve a variant; it serves on what it served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// `namespace/name` of the model.
+    pub model: String,
+    /// What it was to serve.
+    pub placement: Placement,
+    /// The pod's own words.
+    pub message: String,
 }
 
 /// A sum from the ledger, and when it came.
@@ -85,14 +99,15 @@ impl Memory {
         self.wakes.retain(|key, _| known(key));
     }
 
-    /// Notes measured capacity and start-up times.
+    /// Notes measured capacity and start-up times. What a replica measures while it is told to serve another variant is of
+    /// neither.
     pub fn measure<'a>(&mut self, pods: impl Iterator<Item = &'a PodView>, readings: &Readings) {
         let mut measured: BTreeMap<(String, Placement), Capacity> = BTreeMap::new();
         let mut present = BTreeSet::new();
         for pod in pods {
             present.insert(pod.uid.clone());
             let key = crate::names::key(&pod.namespace, &pod.model);
-            if let Some(capacity) = readings.pods.get(&pod.uid).and_then(capacity).filter(|_| pod.ready()) {
+            if let Some(capacity) = readings.pods.get(&pod.uid).and_then(capacity).filter(|_| pod.ready() && pod.known != Known::Asked) {
                 let best = measured.entry((key.clone(), pod.placement.clone())).or_insert(capacity);
                 if capacity.tokens_per_second > best.tokens_per_second {
                     *best = capacity;
@@ -277,6 +292,7 @@ mod tests {
         let failed = Failed {
             reason: Reason::ModelCorrupt,
             message: "x".into(),
+            fault: Fault::Start,
             config_hash: "h".into(),
             generation: 3,
             at: Millis(0),

@@ -2,6 +2,7 @@
 //! is made of ([`snapshot`]).
 
 mod burn;
+mod described;
 mod failure;
 mod index;
 pub mod informers;
@@ -14,8 +15,9 @@ mod views;
 pub(crate) mod fixtures;
 
 pub use burn::{Burn, Pace};
+pub use described::Described;
 pub use failure::{Failure, failure};
 pub use index::{Index, Kind, Object};
-pub use memory::{Failed, Memory, Settled};
+pub use memory::{Failed, Memory, Refusal, Settled};
 pub use nodes::{NodeView, devices};
-pub use views::{GroupView, PodView};
+pub use views::{GroupView, Known, PodView};

@@ -5,8 +5,8 @@ mod replicas;
 
 pub use classes::hardware;
 
-use super::{Failed, Index, Kind, Memory, PodView};
-use crate::build::{Settings, Shape, Source, config_hash};
+use super::{Described, Failed, Index, Kind, Memory, PodView, Refusal};
+use crate::build::{Fault, Settings, Source};
 use crate::telemetry::Readings;
 use crate::telemetry::signals::{self, Blind, Witness};
 use crate::{calendar, limits};
@@ -18,7 +18,7 @@ use quartermaster_core::units::{Millis, NanoUsd, QualityPpm};
 use quartermaster_core::wire::ledger::CalendarUnit;
 use quartermaster_crds::v1alpha1::cost_policy::{Mode, Scope};
 use quartermaster_crds::v1alpha1::model_deployment::{EngineKind, Format, Hardware, ObjectiveKind, Variant};
-use quartermaster_crds::v1alpha1::{CostPolicy, HardwareClass as ClassObject, ModelDeployment, Period};
+use quartermaster_crds::v1alpha1::{CostPolicy, ModelDeployment, Period};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -41,6 +41,14 @@ pub struct Inputs<'a> {
     pub fresh_for: Millis,
     /// The tick's instant.
     pub now: Millis,
+}
+
+impl<'a> Inputs<'a> {
+    /// What pods would be now.
+    #[must_use]
+    pub fn described(&self) -> Described<'a> {
+        Described { index: self.index, memory: self.memory, settings: self.settings, now: self.now }
+    }
 }
 
 /// A snapshot, and what the plan does not need but status does.
@@ -284,22 +292,7 @@ fn unusable(
             "HardwareClass {name} is of kind {kind:?}, not implemented: the engine computes on the CPU"
         ));
     }
-    failed(inputs, key, object, class, placement).map(|failed| format!("{}: {}", failed.reason, failed.message))
-}
-
-/// The failure that keeps a placement from being tried.
-#[must_use]
-pub fn failed<'a>(
-    inputs: &Inputs<'a>,
-    key: &str,
-    object: &ModelDeployment,
-    class: &ClassObject,
-    placement: &Placement,
-) -> Option<&'a Failed> {
-    let shape = Shape { model: object, class, placement, settings: inputs.settings };
-    let hash = config_hash(&shape).ok()?;
-    let generation = object.metadata.generation.unwrap_or(0);
-    inputs.memory.models.get(key)?.failed(placement, &hash, generation, inputs.now)
+    inputs.described().failed(key, placement).map(|failed| format!("{}: {}", failed.reason, failed.message))
 }
 
 /// Start-up time to expect: measured, else what the class declares, else the default.
@@ -324,31 +317,58 @@ pub fn span(model: &ModelDeployment) -> Millis {
 
 /// What broke: failures of pods whose placement has no pod that serves, into memory.
 pub fn note_failures(index: &Index, settings: &Settings, now: Millis, memory: &mut Memory) {
-    for (key, object) in &index.models {
+    for (key, placement, failed) in failures(&Described { index, memory, settings, now }) {
+        memory.models.entry(key).or_default().failures.insert(placement, failed);
+    }
+}
+
+/// A replica could not be told to serve a variant: like one that does not start, but it keeps no pod from starting.
+pub fn note_refusal(index: &Index, settings: &Settings, now: Millis, memory: &mut Memory, refusal: Refusal) {
+    let Refusal { model, placement, message } = refusal;
+    let Some(object) = index.models.get(&model) else { return };
+    let described = Described { index, memory, settings, now };
+    let Some(config_hash) = described.alone(&model, &placement) else { return };
+    let failed = Failed {
+        reason: quartermaster_crds::condition::Reason::EngineFailing,
+        message,
+        fault: Fault::Swap,
+        config_hash,
+        generation: object.metadata.generation.unwrap_or(0),
+        at: now,
+    };
+    memory.models.entry(model).or_default().failures.insert(placement, failed);
+}
+
+fn failures(described: &Described<'_>) -> Vec<(String, Placement, Failed)> {
+    let mut found = Vec::new();
+    for (key, object) in &described.index.models {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-        let pods: Vec<&PodView> = index.pods_of(&namespace, &name).filter(|pod| pod.live()).collect();
+        let pods: Vec<&PodView> = described.index.pods_of(&namespace, &name).filter(|pod| pod.live()).collect();
         for pod in &pods {
             let Some(failure) = &pod.failure else { continue };
-            let serves = pods.iter().any(|other| other.placement == pod.placement && other.ready());
+            let variant = failure.variant.clone().unwrap_or_else(|| pod.placement.variant.clone());
+            let placement = Placement { variant, ..pod.placement.clone() };
+            let serves = pods.iter().any(|other| other.placement == placement && other.ready());
             let waits = failure.reason == quartermaster_crds::condition::Reason::Unschedulable
-                && failure.since.is_none_or(|since| now.since(since) < limits::UNSCHEDULABLE_AFTER);
-            let expected = index.classes.get(&pod.placement.class).and_then(|class| {
-                config_hash(&Shape { model: object, class, placement: &pod.placement, settings }).ok()
-            });
+                && failure.since.is_none_or(|since| described.now.since(since) < limits::UNSCHEDULABLE_AFTER);
+            let group = described.group(key, &pod.placement);
+            let expected = described.hash(key, group.map_or(&pod.placement, |group| &group.placement));
             if serves || waits || expected.as_deref() != Some(&pod.config_hash) {
                 continue;
             }
+            let Some(config_hash) = described.alone(key, &placement) else { continue };
             let failed = Failed {
                 reason: failure.reason,
                 message: failure.message.clone(),
-                config_hash: pod.config_hash.clone(),
+                fault: Fault::Start,
+                config_hash,
                 generation: object.metadata.generation.unwrap_or(0),
-                at: now,
+                at: described.now,
             };
-            let model = memory.models.entry(key.clone()).or_default();
-            model.failures.insert(pod.placement.clone(), failed);
+            found.push((key.clone(), placement, failed));
         }
     }
+    found
 }
 
 #[cfg(test)]

@@ -12,6 +12,18 @@ use quartermaster_crds::v1alpha1::ModelDeployment;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+/// How it is known which variant a pod serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum Known {
+    /// It starts with what its group is to serve; it has not been asked yet.
+    #[default]
+    Assumed,
+    /// It is being asked, or told to serve another.
+    Asked,
+    /// It said so.
+    Said,
+}
+
 /// One replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PodView {
@@ -23,8 +35,10 @@ pub struct PodView {
     pub uid: String,
     /// Name of its ModelDeployment.
     pub model: String,
-    /// What it serves, and on what.
+    /// What it serves, and on what. The pod itself does not tell the variant: the index knows it.
     pub placement: Placement,
+    /// How the variant is known.
+    pub known: Known,
     /// Hash of what it was built from.
     pub config_hash: String,
     /// Address, once it has one.
@@ -53,7 +67,7 @@ impl PodView {
     pub fn of(pod: &Pod) -> Option<Self> {
         let labels = pod.labels();
         let model = labels.get(names::MODEL)?.clone();
-        let placement = placement(labels, pod.annotations())?;
+        let placement = placement(labels, String::new())?;
         if !of_group(pod, &names::group_name(&model, &placement)) {
             return None;
         }
@@ -73,6 +87,7 @@ impl PodView {
             uid: pod.uid()?,
             model,
             placement,
+            known: Known::default(),
             config_hash: pod.annotations().get(names::CONFIG_HASH).cloned().unwrap_or_default(),
             ip: status.pod_ip.filter(|ip| !ip.is_empty()),
             created,
@@ -126,6 +141,8 @@ pub struct GroupView {
     pub owner: Option<String>,
     /// What is asked of it.
     pub placement: Placement,
+    /// Variants whose files its pods hold.
+    pub files: Vec<String>,
     /// Hash of what it was built from.
     pub config_hash: String,
     /// Replicas asked for.
@@ -148,7 +165,8 @@ impl GroupView {
             name: deployment.name_any(),
             owner: owner.map(|owner| owner.uid.clone()),
             model,
-            placement: placement(deployment.labels(), &annotations)?,
+            placement: placement(deployment.labels(), deployment.annotations().get(names::VARIANT)?.clone())?,
+            files: names::files(&annotations),
             config_hash: annotations.get(names::CONFIG_HASH).cloned().unwrap_or_default(),
             wanted: u32::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0),
             resource_version: deployment.resource_version().unwrap_or_default(),
@@ -170,9 +188,9 @@ fn of_group(pod: &Pod, group: &str) -> bool {
     replica_set.is_some_and(|hash| pod.labels().get(names::POD_TEMPLATE_HASH).is_some_and(|label| label == hash))
 }
 
-fn placement(labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> Option<Placement> {
+fn placement(labels: &BTreeMap<String, String>, variant: String) -> Option<Placement> {
     Some(Placement {
-        variant: annotations.get(names::VARIANT)?.clone(),
+        variant,
         class: labels.get(names::CLASS)?.clone(),
         devices: labels.get(names::DEVICES)?.parse().ok()?,
     })
@@ -192,7 +210,7 @@ mod tests {
             "metadata": {
                 "namespace": "demo", "name": "chat-cpu-1-x", "uid": "u1", "creationTimestamp": "2026-11-22T10:00:00Z",
                 "labels": {names::MODEL: "chat", names::CLASS: "cpu", names::DEVICES: "1", "pod-template-hash": "5d9"},
-                "annotations": {names::VARIANT: "q8", names::CONFIG_HASH: "abc"},
+                "annotations": {names::FILES: "q8", names::CONFIG_HASH: "abc"},
                 "ownerReferences": [owner("apps/v1", "ReplicaSet", "chat-cpu-1-5d9")],
             },
             "status": status,
@@ -213,7 +231,7 @@ mod tests {
         assert!(view.ready() && view.live());
         assert_eq!(view.address().as_deref(), Some("10.0.0.7:8000"));
         assert_eq!(view.ready_since.unwrap().since(view.created), Millis(9_000));
-        assert_eq!(view.placement.to_string(), "q8 on cpu");
+        assert_eq!((view.placement.to_string().as_str(), view.known), (" on cpu", Known::Assumed));
         assert_eq!(view.failure, None);
     }
 
@@ -267,13 +285,16 @@ mod tests {
                 "metadata": {
                     "namespace": "demo", "name": "chat-cpu-1", "ownerReferences": owners,
                     "labels": {names::MODEL: "chat", names::CLASS: "cpu", names::DEVICES: "1"},
+                    "annotations": {names::VARIANT: "q4"},
                 },
                 "spec": {
                     "replicas": 2, "selector": {},
-                    "template": {"metadata": {"annotations": {names::VARIANT: "q8", names::CONFIG_HASH: "abc"}}},
+                    "template": {"metadata": {"annotations": {names::FILES: "q8,q4", names::CONFIG_HASH: "abc"}}},
                 },
             });
-            GroupView::of(&serde_json::from_value(deployment).unwrap()).unwrap().owner
+            let group = GroupView::of(&serde_json::from_value(deployment).unwrap()).unwrap();
+            assert_eq!((group.placement.to_string().as_str(), group.files.len()), ("q4 on cpu", 2));
+            group.owner
         };
         let ours = owner("quartermaster.dev/v1alpha1", "ModelDeployment", "chat");
         assert_eq!(of(json!([owner("v1", "Node", "n"), ours])).as_deref(), Some("owner"));

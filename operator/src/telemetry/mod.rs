@@ -11,9 +11,11 @@ pub mod queries;
 mod readings;
 pub mod scrape;
 pub mod signals;
+mod source;
 mod text;
 
 pub use readings::{GatewayModel, GatewayReading, PodReading, Readings};
+pub use source::Source;
 pub use text::{Page, ParseError};
 
 pub(crate) use readings::count;

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use quartermaster_core::wire::serve::{ServeConfig, VariantFile};
+use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -45,8 +46,8 @@ pub(in crate::bench) struct Pod<'a> {
     pub(in crate::bench) threads: u32,
     /// Folder in which it keeps what it measures at its first start.
     pub(in crate::bench) profiles: Option<&'a Path>,
-    /// File with the token of the admin calls.
-    pub(in crate::bench) admin_token: Option<&'a Path>,
+    /// Token of the admin calls.
+    pub(in crate::bench) admin_token: Option<&'a str>,
 }
 
 /// llama.cpp's server, with what it is told.
@@ -83,7 +84,7 @@ impl Server {
             command.arg("--profile-folder").arg(profiles);
         }
         if let Some(token) = pod.admin_token {
-            command.env("QM_ADMIN_TOKEN_FILE", token);
+            command.env("QM_ADMIN_TOKEN_SHA256", hex::encode(Sha256::digest(token)));
         }
         Self::start(command, &address, "readyz", folder).await
     }

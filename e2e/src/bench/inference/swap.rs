@@ -3,7 +3,6 @@
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::StatusCode;
 use serde_json::json;
-use std::fs;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -23,11 +22,8 @@ const AFTERWARDS: Duration = Duration::from_secs(5);
 /// Both figures. A failed request is counted, any other failure is an error.
 pub(super) async fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     bench.narrator.chapter("Hot swap from Q4_1 to Q8_0 under eight streams");
-    let folder = tempfile::tempdir().context("no temporary folder")?;
-    let token = folder.path().join("token");
-    fs::write(&token, TOKEN).context("could not write the token")?;
     let (load, variants) = (Load::fixed("swap", STREAMS), bench.variants(&[Precision::Q4, Precision::Q8]));
-    let pod = Pod { admin_token: Some(&token), ..bench.pod(&variants, load.room()) };
+    let pod = Pod { admin_token: Some(TOKEN), ..bench.pod(&variants, load.room()) };
     let server = Server::pod(&pod).await?;
     let running = Running::start(server.base(), &load).await?;
     let swap = running.during(swap(&server, Precision::Q8.name())).await?;

@@ -1,7 +1,6 @@
 //! Replicas that are there: those of a Deployment of ours, and those that belong to none any more.
 
 use super::{Inputs, startup};
-use crate::build::{Shape, config_hash};
 use crate::names;
 use crate::state::{GroupView, PodView};
 use quartermaster_core::snapshot::{Group, Model, Orphan, Placement};
@@ -13,7 +12,7 @@ pub(super) fn group(inputs: &Inputs<'_>, key: &str, view: &GroupView) -> Group {
         let matching = pods.filter(|pod| pod.placement.same_hardware(&view.placement) && matches(pod));
         u32::try_from(matching.count()).unwrap_or(u32::MAX)
     };
-    let current = |pod: &PodView| pod.placement == view.placement && pod.config_hash == view.config_hash;
+    let outdated = outdated(inputs, key, view);
     let ready = count(&|pod| pod.ready() && pod.placement == view.placement);
     Group {
         placement: view.placement.clone(),
@@ -22,19 +21,16 @@ pub(super) fn group(inputs: &Inputs<'_>, key: &str, view: &GroupView) -> Group {
         pending: view.wanted.saturating_sub(ready),
         draining: count(&|pod| pod.draining(inputs.now)),
         surplus: count(&PodView::live).saturating_sub(view.wanted),
-        replacing: count(&|pod| pod.live() && !current(pod)),
-        outdated: outdated(inputs, key, view),
+        replacing: count(&|pod| pod.live() && pod.config_hash != view.config_hash),
+        outdated,
+        holds: if outdated { Vec::new() } else { view.files.clone() },
         startup: startup(inputs.index, inputs.memory, key, &view.placement),
     }
 }
 
 /// Whether its pods would be described otherwise now. What can't be described any more stays as it is.
 fn outdated(inputs: &Inputs<'_>, key: &str, view: &GroupView) -> bool {
-    let described = inputs.index.models.get(key).zip(inputs.index.classes.get(&view.placement.class));
-    described.is_some_and(|(model, class)| {
-        let shape = Shape { model, class, placement: &view.placement, settings: inputs.settings };
-        config_hash(&shape).is_ok_and(|hash| hash != view.config_hash)
-    })
+    inputs.described().hash(key, &view.placement).is_some_and(|hash| hash != view.config_hash)
 }
 
 /// Pods of models that are gone or going, and of Deployments that are gone.

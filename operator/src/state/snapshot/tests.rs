@@ -52,9 +52,7 @@ impl World {
 
     /// Hash of a variant on `cpu-standard`, as it would be built now.
     fn hash(&self, variant: &str) -> String {
-        let (model, class) = (&self.index.models["demo/chat"], &self.index.classes["cpu-standard"]);
-        let placement = placement(variant, "cpu-standard", 1);
-        config_hash(&Shape { model, class, placement: &placement, settings: &self.settings }).unwrap()
+        self.inputs().described().alone("demo/chat", &placement(variant, "cpu-standard", 1)).unwrap()
     }
 
     fn group(&self) -> Group {
@@ -287,13 +285,67 @@ fn a_restarted_operator_holds_what_serves_on_a_deleted_class() {
 
 fn failing(world: &World, variant: &str) -> PodView {
     let reason = quartermaster_crds::condition::Reason::ModelCorrupt;
-    let failure = Failure { reason, message: "no GGUF".into(), since: None };
+    let failure = Failure { reason, message: "no GGUF".into(), since: None, variant: None };
     PodView {
         config_hash: world.hash(variant),
         failure: Some(failure),
         uid: "bad".into(),
         ..pod("demo", "chat", variant, "cpu-standard", 1)
     }
+}
+
+/// A world whose one group holds `files`, serves q8, and has a pod without trouble.
+fn holding(files: &[&str]) -> World {
+    let mut world = World::new();
+    let mut object = model("demo", "chat");
+    object.spec.variants[1].hardware[0].class = "cpu-standard".into();
+    world.index.apply(Kind::ModelDeployment, "demo/chat".into(), Object::ModelDeployment(Arc::new(object)));
+    let files: Vec<String> = files.iter().map(|name| (*name).to_owned()).collect();
+    let held = GroupView { files, ..group("demo", "chat", "q8", "cpu-standard", 1) };
+    world.put_group(held.clone());
+    let config_hash = world.inputs().described().hash("demo/chat", &held.placement).unwrap();
+    world.put_group(GroupView { config_hash: config_hash.clone(), ..held });
+    world.put_pod(PodView { config_hash, ..ready_pod("demo", "chat", "q8", "cpu-standard", 1) });
+    world
+}
+
+#[test]
+fn pods_that_hold_a_file_can_be_told_to_serve_it_unless_they_are_outdated() {
+    let mut world = holding(&["q8", "q4"]);
+    assert_eq!((world.group().holds, world.group().outdated), (vec!["q8".to_owned(), "q4".to_owned()], false));
+    world.settings.inference_image = "example/inference-pod:2".into();
+    assert_eq!((world.group().holds, world.group().outdated), (vec![], true));
+}
+
+#[test]
+fn a_file_that_keeps_pods_from_starting_is_held_against_its_variant_and_left_out() {
+    let mut world = holding(&["q8", "q4"]);
+    let reason = quartermaster_crds::condition::Reason::SourceUnavailable;
+    let failure = Failure { reason, message: "no image".into(), since: None, variant: Some("q4".into()) };
+    let config_hash = world.index.group("demo/chat-cpu-standard-1").unwrap().config_hash.clone();
+    let starting = pod("demo", "chat", "q8", "cpu-standard", 1);
+    world.put_pod(PodView { name: "bad".into(), uid: "bad".into(), config_hash, failure: Some(failure), ..starting });
+    let mut memory = world.memory.clone();
+    note_failures(&world.index, &world.settings, NOW, &mut memory);
+    world.memory = memory;
+    let candidates = world.build().snapshot.models["demo/chat"].candidates.clone();
+    assert_eq!((&candidates[0].unusable, candidates[1].unusable.is_some()), (&None, true));
+    assert!(world.group().outdated, "its pods are described without it now");
+    let q8 = placement("q8", "cpu-standard", 1);
+    assert_eq!(world.inputs().described().files("demo/chat", &q8), ["q8"]);
+}
+
+#[test]
+fn a_refused_swap_bars_the_variant_and_replaces_no_pod() {
+    let mut world = holding(&["q8", "q4"]);
+    let on = placement("q4", "cpu-standard", 1);
+    let refusal = Refusal { model: "demo/chat".into(), placement: on, message: "too large".into() };
+    let mut memory = world.memory.clone();
+    note_refusal(&world.index, &world.settings, NOW, &mut memory, refusal);
+    world.memory = memory;
+    let candidate = &world.build().snapshot.models["demo/chat"].candidates[1];
+    assert_eq!(candidate.unusable.as_deref(), Some("EngineFailing: too large"));
+    assert!(!world.group().outdated);
 }
 
 fn verdict(world: &World) -> Option<String> {

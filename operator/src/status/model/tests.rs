@@ -259,12 +259,14 @@ fn a_corrupt_model_without_alternative_stalls() {
     for (variant, class) in [("q8", "cpu-standard"), ("q4", "cpu-small")] {
         let on = placement(variant, class, 1);
         let settings = crate::build::Settings::default();
-        let (object, class) = (&world.index.models["demo/chat"], &world.index.classes[class]);
-        let shape = crate::build::Shape { model: object, class, placement: &on, settings: &settings };
+        let (index, memory) = (&world.index, &world.memory);
+        let described = crate::state::Described { index, memory, settings: &settings, now: NOW };
+        let config_hash = described.alone("demo/chat", &on).unwrap();
         let failed = crate::state::Failed {
             reason: Reason::ModelCorrupt,
             message: "no GGUF magic".into(),
-            config_hash: crate::build::config_hash(&shape).unwrap(),
+            fault: crate::build::Fault::Start,
+            config_hash,
             generation: 1,
             at: NOW,
         };
