@@ -77,8 +77,7 @@ fn try_serve(args: &ServeArgs, log: &TerminationLog) -> Result<(), Failure> {
     }
     let shared = Shared { metrics, log: log.clone(), threads, ways, profiles: Store::new(args.profile_folder.clone()) };
     let swapper = Swapper::new(Arc::clone(&app), shared, limits, args.kv_precision, say_failed.clone());
-    let result =
-        runtime.block_on(run_http(args, app, Arc::new(swapper), prepared, (say_failed, failures)));
+    let result = runtime.block_on(run_http(args, app, Arc::new(swapper), prepared, (say_failed, failures)));
     runtime.shutdown_timeout(CLOSE_MAX);
     result
 }

@@ -86,7 +86,8 @@ pub async fn run(args: Args) -> Result<(), Error> {
         debug: debug.clone(),
         tick,
     };
-    let desk = Desk { token: Arc::clone(&token), published: press.subscribe(), wakes: wake, patience: limits::LONG_POLL };
+    let desk =
+        Desk { token: Arc::clone(&token), published: press.subscribe(), wakes: wake, patience: limits::LONG_POLL };
     let elector = Elector::new(client.clone(), &args.namespace, identity.clone(), claim.clone());
     let tools = Tools {
         client: client.clone(),

@@ -45,7 +45,10 @@ pub(super) async fn replaces_no_pod_and_loses_no_request(stage: &Stage) -> Resul
     stage.apply(&narrator, &manifest("0.85", "0.99")).await?;
     let took = serves("q4-0").await?;
     let after = seen(stage).await?;
-    ensure!(after == Seen { variant: "q4-0".into(), ..before }, "the pod was replaced or serves something else: {after:?}");
+    ensure!(
+        after == Seen { variant: "q4-0".into(), ..before },
+        "the pod was replaced or serves something else: {after:?}"
+    );
     let outcome = traffic.await.context("the traffic broke off")?;
     outcome.ensure_lossless()?;
     let answer = OpenAi::new(stage.gateway(), TEAM_KEY)?.chat(NAME, "Hello", 4).await?;

@@ -123,7 +123,8 @@ fn tell(described: &Described<'_>, key: &str, planned: &GroupPlan) -> Vec<Order>
     if expected.as_deref() != Some(&group.config_hash) {
         return Vec::new();
     }
-    let of_group = |pod: &&PodView| pod.placement.same_hardware(&planned.placement) && pod.config_hash == group.config_hash;
+    let of_group =
+        |pod: &&PodView| pod.placement.same_hardware(&planned.placement) && pod.config_hash == group.config_hash;
     let pods: Vec<&PodView> = described.index.pods_of(&group.namespace, &group.model).filter(of_group).collect();
     let order = |pod: &PodView, variant: Option<&Placement>| {
         let (model, uid, name) = (key.to_owned(), pod.uid.clone(), pod.name.clone());
@@ -301,7 +302,6 @@ mod tests {
     fn pods_that_are_to_be_replaced_are_told_nothing() {
         let pods = [("a", "q8", Known::Said), ("b", "q8", Known::Assumed)];
         assert_eq!(told(&pods, |group| group.config_hash = "older".into()), []);
-        assert_eq!(told(&pods, |group| group.files = vec!["q8".into()]), [], "they have not its file");
     }
 
     #[test]

@@ -194,7 +194,9 @@ mod tests {
         let order = |Json(order): Json<Value>| async move {
             match order["variant"].as_str() {
                 Some("q4") => (StatusCode::OK, Json(json!({"variant": "q4", "seconds": 0.1}))),
-                Some("q2") => (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({"error": {"message": "CorruptModel: x"}}))),
+                Some("q2") => {
+                    (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({"error": {"message": "CorruptModel: x"}})))
+                }
                 _ => (StatusCode::CONFLICT, Json(json!({"error": {"message": "busy"}}))),
             }
         };
@@ -252,7 +254,8 @@ mod tests {
     #[tokio::test]
     async fn so_many_are_told_at_a_time() {
         let (teller, _refusals) = Teller::new(reqwest::Client::new(), Shared::default());
-        let call = || Call { model: "m", uid: "u", pod: "p", address: "127.0.0.1:1", token: String::new(), placement: None };
+        let call =
+            || Call { model: "m", uid: "u", pod: "p", address: "127.0.0.1:1", token: String::new(), placement: None };
         let begun = (0..=limits::TOLD_AT_ONCE).filter(|_| teller.tell(&call())).count();
         assert_eq!(begun, limits::TOLD_AT_ONCE);
     }

@@ -112,10 +112,14 @@ fn the_variant_is_handed_to_pods_that_hold_its_file_and_rolls_none() {
     assert_eq!(q8.spec, q4.spec, "the same pods");
     assert_ne!(q8.metadata.annotations, q4.metadata.annotations);
     assert_eq!((serves_q8.variant.as_str(), serves_q4.variant.as_str()), ("q8", "q4"));
-    assert_eq!(serves_q8.variants.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["/models/q8.gguf", "/models/q4.gguf"]);
+    assert_eq!(
+        serves_q8.variants.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(),
+        ["/models/q8.gguf", "/models/q4.gguf"]
+    );
     let template = q8.spec.unwrap().template;
     assert_eq!(template.metadata.unwrap().annotations.unwrap()[names::FILES], "q8,q4");
-    let copied: Vec<_> = template.spec.unwrap().init_containers.unwrap().into_iter().map(|each| (each.name, each.image)).collect();
+    let copied: Vec<_> =
+        template.spec.unwrap().init_containers.unwrap().into_iter().map(|each| (each.name, each.image)).collect();
     let image = |tag: &str| Some(format!("example/models:{tag}"));
     assert_eq!(copied[1..], [("model-0".to_owned(), image("q8")), ("model-1".to_owned(), image("q4"))]);
     assert_ne!(built("q4", &files).0.spec, built("q4", &held(&["q4"])).0.spec, "other files are other pods");

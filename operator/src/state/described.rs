@@ -6,7 +6,6 @@ use crate::names;
 use kube::ResourceExt;
 use quartermaster_core::snapshot::Placement;
 use quartermaster_core::units::Millis;
-use quartermaster_crds::v1alpha1::ModelDeployment;
 
 /// All that a description is made of.
 #[derive(Clone, Copy, Debug)]

@@ -107,7 +107,9 @@ impl Memory {
         for pod in pods {
             present.insert(pod.uid.clone());
             let key = crate::names::key(&pod.namespace, &pod.model);
-            if let Some(capacity) = readings.pods.get(&pod.uid).and_then(capacity).filter(|_| pod.ready() && pod.known != Known::Asked) {
+            if let Some(capacity) =
+                readings.pods.get(&pod.uid).and_then(capacity).filter(|_| pod.ready() && pod.known != Known::Asked)
+            {
                 let best = measured.entry((key.clone(), pod.placement.clone())).or_insert(capacity);
                 if capacity.tokens_per_second > best.tokens_per_second {
                     *best = capacity;
