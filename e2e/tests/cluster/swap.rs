@@ -15,7 +15,7 @@ use std::time::Duration;
 const NAME: &str = "ladder";
 const CLASS: &str = "cpu-standard";
 const SERVED_WITHIN: Duration = Duration::from_secs(120);
-const TRAFFIC: Duration = Duration::from_secs(40);
+const TRAFFIC: Duration = Duration::from_secs(25);
 
 /// What can be told of the model's one pod.
 #[derive(Debug, PartialEq, Eq)]

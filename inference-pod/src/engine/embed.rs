@@ -2,7 +2,7 @@
 //! context of their own, made for the first request; answers that are being generated share only the cores with it.
 
 use super::EngineError;
-use super::llama::LlamaWeights;
+use super::llama::{LlamaWeights, turn};
 use crate::limits::EMBEDDING_ROWS;
 use crate::memory::Load;
 use crate::sampler::Token;
@@ -131,7 +131,9 @@ fn embed(context: &mut LlamaContext<'_>, tokens: &[Token], answer: &oneshot::Sen
             batch.add(LlamaToken(*token), position, &[0], true).map_err(|error| failed(error.to_string()))?;
             position += 1;
         }
+        let turn = turn();
         context.decode(&mut batch).map_err(|error| failed(error.to_string()))?;
+        drop(turn);
         for (row, _) in (0..).zip(chunk) {
             let states = context.embeddings_ith(row).map_err(|error| failed(error.to_string()))?;
             sum.resize(states.len(), 0.0);

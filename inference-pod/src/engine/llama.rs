@@ -13,9 +13,11 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
+use parking_lot::{FairMutex, FairMutexGuard};
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 /// llama.cpp's numbers for its flash attention policy.
 const FLASH_ATTENTION_OFF: i32 = 0;
@@ -32,6 +34,14 @@ pub(crate) fn backend() -> Result<&'static LlamaBackend, EngineError> {
         LlamaBackend::init().map_err(|error| error.to_string())
     });
     made.as_ref().map_err(|cause| EngineError { attempt: "starting llama.cpp", cause: cause.clone() })
+}
+
+/// The turn of one context to compute. The threads of a context wait for each other by spinning: where two contexts compute
+/// at once, each has threads that spin while those that they wait for have no core, and a step takes seconds. The lock is
+/// fair, so that an engine that serves waits for one step of another at most.
+pub(super) fn turn() -> FairMutexGuard<'static, ()> {
+    static TURN: FairMutex<()> = FairMutex::new(());
+    TURN.lock()
 }
 
 /// A loaded model: weights and vocabulary.
@@ -168,7 +178,7 @@ fn position(tokens: usize) -> Result<u32, EngineError> {
 }
 
 impl Engine for LlamaEngine<'_> {
-    fn step(&mut self, rows: &[Row], read: &mut dyn FnMut(usize, &[f32])) -> Result<(), EngineError> {
+    fn step(&mut self, rows: &[Row], read: &mut dyn FnMut(usize, &[f32])) -> Result<Duration, EngineError> {
         let failed = |cause: String| EngineError { attempt: "computing a batch", cause };
         self.batch.clear();
         for row in rows {
@@ -178,12 +188,16 @@ impl Engine for LlamaEngine<'_> {
                 .add(LlamaToken(row.token), position, &[sequence], row.logits)
                 .map_err(|error| failed(error.to_string()))?;
         }
+        let turn = turn();
+        let begin = Instant::now();
         self.context.decode(&mut self.batch).map_err(|error| failed(error.to_string()))?;
+        let took = begin.elapsed();
+        drop(turn);
         for (index, _) in rows.iter().enumerate().filter(|(_, row)| row.logits) {
             let at = i32::try_from(index).map_err(|error| failed(error.to_string()))?;
             read(index, self.context.get_logits_ith(at));
         }
-        Ok(())
+        Ok(took)
     }
 
     fn apply(&mut self, op: KvOp) -> Result<(), EngineError> {

@@ -10,6 +10,7 @@ pub mod warm_up;
 use crate::kv::{KvOp, Sequence};
 use crate::sampler::Token;
 use crate::tokenizer::Specials;
+use std::time::Duration;
 
 /// One token of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +38,11 @@ pub struct EngineError {
 /// Computes rows.
 pub trait Engine {
     /// Computes all rows in one pass, then calls `read` with the index of each row that wanted logits, and these.
+    /// Gives how long it computed, without the wait for its turn.
     ///
     /// # Errors
     /// Where the pass failed: the sequences in it are then of no use.
-    fn step(&mut self, rows: &[Row], read: &mut dyn FnMut(usize, &[f32])) -> Result<(), EngineError>;
+    fn step(&mut self, rows: &[Row], read: &mut dyn FnMut(usize, &[f32])) -> Result<Duration, EngineError>;
 
     /// Follows the scheduler's account of the KV cache.
     ///

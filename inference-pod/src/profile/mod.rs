@@ -182,7 +182,5 @@ fn decode(
 }
 
 fn timed(engine: &mut dyn Engine, rows: &[Row]) -> Result<Duration, EngineError> {
-    let begin = Instant::now();
-    engine.step(rows, &mut |_, _| {})?;
-    Ok(begin.elapsed())
+    engine.step(rows, &mut |_, _| {})
 }

@@ -67,7 +67,7 @@ pub struct Script {
 }
 
 impl Engine for Script {
-    fn step(&mut self, rows: &[Row], read: &mut dyn FnMut(usize, &[f32])) -> Result<(), EngineError> {
+    fn step(&mut self, rows: &[Row], read: &mut dyn FnMut(usize, &[f32])) -> Result<Duration, EngineError> {
         std::thread::sleep(*self.seen.slow.lock().unwrap());
         if self.seen.fail.swap(false, Ordering::SeqCst) {
             return Err(EngineError { attempt: "computing a batch", cause: "told to fail".into() });
@@ -92,7 +92,7 @@ impl Engine for Script {
         }
         let busy = u64::try_from(self.slots.len()).unwrap();
         self.seen.slots_max.fetch_max(busy, Ordering::SeqCst);
-        Ok(())
+        Ok(Duration::ZERO)
     }
 
     fn apply(&mut self, op: KvOp) -> Result<(), EngineError> {
