@@ -142,8 +142,11 @@ pub struct PerplexityArgs {
     pub threads: Option<usize>,
     /// GGUF file to compare with, token by token: adds `relative`, this file's perplexity over the model's, with its 95 %
     /// interval. What differs by less than the interval can't be told apart on this text.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "greedy")]
     pub relative_to: Option<PathBuf>,
+    /// Print the tokens of the first window and the likeliest token after each instead, to compare with another engine.
+    #[arg(long)]
+    pub greedy: bool,
 }
 
 /// `estimate`.

@@ -58,6 +58,10 @@ pub(crate) fn threads() -> usize {
 fn measure(args: &PerplexityArgs) -> Result<Value, Failure> {
     let text = std::fs::read_to_string(&args.text)
         .map_err(|error| Failure::new(Reason::BadConfig, format!("text {}: {error}", args.text.display())))?;
+    if args.greedy {
+        let threads = args.threads.unwrap_or_else(threads);
+        return Ok(json!(perplexity::likeliest(&weights(&args.model)?, &text, args.window, threads)?));
+    }
     let surprises =
         |model: &Path| perplexity::measure(&weights(model)?, &text, args.window, args.threads.unwrap_or_else(threads));
     let own = surprises(&args.model)?;

@@ -5,7 +5,7 @@ use crate::engine::{Engine, EngineError, Row, Vocabulary};
 use crate::exit::{Failure, Reason};
 use crate::kv::{KvOp, Sharing};
 use crate::memory::Load;
-use crate::sampler::Token;
+use crate::sampler::{Token, greedy};
 use serde::Serialize;
 
 /// Smallest window that makes sense.
@@ -26,6 +26,15 @@ pub struct Score {
     pub tokens: u32,
 }
 
+/// What a model would say next at every place of a text.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Greedy {
+    /// The text.
+    pub tokens: Vec<Token>,
+    /// The likeliest token after each.
+    pub next: Vec<Token>,
+}
+
 /// One perplexity over another on the same text.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Relative {
@@ -43,6 +52,14 @@ pub struct Relative {
 /// Where the text is too short or the engine fails.
 pub fn measure(weights: &LlamaWeights, text: &str, window: u32, threads: usize) -> Result<Vec<f64>, Failure> {
     let engine_failed = |error: EngineError| Failure::new(Reason::EngineFailed, error.to_string());
+    let tokens = begun(weights, text, window)?;
+    let load = Load::new(window, 1, false, Sharing::Copies);
+    let mut engine = weights.engine(load, threads).map_err(engine_failed)?;
+    surprises(&mut engine, &tokens, window).map_err(engine_failed)
+}
+
+/// The tokens of a text as the model is asked about it.
+fn begun(weights: &LlamaWeights, text: &str, window: u32) -> Result<Vec<Token>, Failure> {
     let specials = weights.specials();
     let tokens: Vec<Token> =
         specials.bos.filter(|_| specials.add_bos).into_iter().chain(weights.tokenize(text)).collect();
@@ -50,9 +67,7 @@ pub fn measure(weights: &LlamaWeights, text: &str, window: u32, threads: usize) 
         let message = format!("a window of {window} on {} tokens: need {WINDOW_MIN} and 2 at least", tokens.len());
         return Err(Failure::new(Reason::BadConfig, message));
     }
-    let load = Load::new(window, 1, false, Sharing::Copies);
-    let mut engine = weights.engine(load, threads).map_err(engine_failed)?;
-    surprises(&mut engine, &tokens, window).map_err(engine_failed)
+    Ok(tokens)
 }
 
 fn surprises(engine: &mut dyn Engine, tokens: &[Token], window: u32) -> Result<Vec<f64>, EngineError> {
@@ -93,6 +108,27 @@ fn score_window(
         })?;
     }
     engine.apply(KvOp::Keep { sequence: 0, tokens: 0 })
+}
+
+/// The likeliest next token after each of the first `window` tokens of a text, and those tokens themselves.
+///
+/// # Errors
+/// Where the text is too short or the engine fails.
+pub fn likeliest(weights: &LlamaWeights, text: &str, window: u32, threads: usize) -> Result<Greedy, Failure> {
+    let engine_failed = |error: EngineError| Failure::new(Reason::EngineFailed, error.to_string());
+    let mut tokens = begun(weights, text, window)?;
+    tokens.truncate(usize::try_from(window).unwrap_or(usize::MAX));
+    let load = Load::new(window, 1, false, Sharing::Copies);
+    let mut engine = weights.engine(load, threads).map_err(engine_failed)?;
+    let rows = (0..).zip(&tokens).map(|(position, token)| Row { sequence: 0, token: *token, position, logits: true });
+    let rows: Vec<Row> = rows.collect();
+    let mut next = Vec::with_capacity(tokens.len());
+    for chunk in rows.chunks(CHUNK) {
+        engine
+            .step(chunk, &mut |_, logits| next.push(greedy(logits).map_or(-1, |(token, _)| token)))
+            .map_err(engine_failed)?;
+    }
+    Ok(Greedy { tokens, next })
 }
 
 /// -ln p(target).

@@ -17,6 +17,7 @@ use crate::prepare::{self, Prepared};
 use crate::profile::{Store, WAYS, Way};
 use crate::swap::Swapper;
 use crate::{api, config};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -39,13 +40,16 @@ const HTTP_THREADS: usize = 2;
 pub fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let log = TerminationLog::new(args.termination_log.clone());
     let result = try_serve(args, &log);
-    if let Err(failure) = &result {
-        log.write(failure);
+    match &result {
+        Err(failure) => log.write(failure),
+        // Told to end while it loaded: what was written ahead of an abort is not true.
+        Ok(()) => log.clear(),
     }
     result
 }
 
 fn try_serve(args: &ServeArgs, log: &TerminationLog) -> Result<(), Failure> {
+    open_files();
     let config = config::load(&args.config)?;
     let limits = Limits::of_this_process();
     let prepared = prepare::prepare(&config, limits, args.kv_precision)?;
@@ -80,6 +84,15 @@ fn try_serve(args: &ServeArgs, log: &TerminationLog) -> Result<(), Failure> {
     let result = runtime.block_on(run_http(args, app, Arc::new(swapper), prepared, (say_failed, failures)));
     runtime.shutdown_timeout(CLOSE_MAX);
     result
+}
+
+/// A connection is a file: as many as the system allows.
+fn open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, most)| if soft < most { setrlimit(Resource::RLIMIT_NOFILE, most, most) } else { Ok(()) });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 type Failures = (mpsc::Sender<Failure>, mpsc::Receiver<Failure>);

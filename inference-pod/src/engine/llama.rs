@@ -7,14 +7,16 @@ use crate::sampler::Token;
 use crate::tokenizer::Specials;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
+use llama_cpp_2::context::session::LlamaStateSeqFlags;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
-use llama_cpp_2::{LogOptions, send_logs_to_tracing};
+use llama_cpp_2::{LogOptions, StateSeqError, send_logs_to_tracing};
 use parking_lot::{FairMutex, FairMutexGuard};
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -181,7 +183,11 @@ impl Engine for LlamaEngine<'_> {
     fn step(&mut self, rows: &[Row], read: &mut dyn FnMut(usize, &[f32])) -> Result<Duration, EngineError> {
         let failed = |cause: String| EngineError { attempt: "computing a batch", cause };
         self.batch.clear();
-        for row in rows {
+        // Sequences with cells of their own are computed together as far as their numbers follow on; a batch in another order
+        // falls apart into many passes.
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|index| rows.get(*index).map(|row| row.sequence));
+        for row in order.iter().filter_map(|index| rows.get(*index)) {
             let position = i32::try_from(row.position).map_err(|error| failed(error.to_string()))?;
             let sequence = sequence_id(row.sequence)?;
             self.batch
@@ -193,9 +199,10 @@ impl Engine for LlamaEngine<'_> {
         self.context.decode(&mut self.batch).map_err(|error| failed(error.to_string()))?;
         let took = begin.elapsed();
         drop(turn);
-        for (index, _) in rows.iter().enumerate().filter(|(_, row)| row.logits) {
-            let at = i32::try_from(index).map_err(|error| failed(error.to_string()))?;
-            read(index, self.context.get_logits_ith(at));
+        for (at, index) in (0..).zip(order) {
+            if rows.get(index).is_some_and(|row| row.logits) {
+                read(index, self.context.get_logits_ith(at));
+            }
         }
         Ok(took)
     }
@@ -209,6 +216,20 @@ impl Engine for LlamaEngine<'_> {
 }
 
 impl LlamaEngine<'_> {
+    /// Gives other sequences the text of `from` in cells of their own.
+    ///
+    /// # Errors
+    /// Where llama.cpp refuses.
+    pub fn duplicate(&mut self, from: Sequence, to: Range<Sequence>) -> Result<(), EngineError> {
+        let failed = |error: StateSeqError| EngineError { attempt: "duplicating a sequence", cause: error.to_string() };
+        let text = self.context.state_seq_get(sequence_id(from)?, LlamaStateSeqFlags::empty()).map_err(failed)?;
+        for to in to {
+            self.keep(to, 0)?;
+            self.context.state_seq_set(&text, sequence_id(to)?).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     fn copy(&mut self, from: Sequence, to: Sequence, tokens: usize) -> Result<(), EngineError> {
         // Between sequences that have cells of their own, llama.cpp copies all or nothing.
         let end = match self.sharing {

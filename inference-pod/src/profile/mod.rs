@@ -12,7 +12,7 @@ mod store;
 pub use fit::{Sample, fit};
 pub use store::Store;
 
-use crate::engine::llama::LlamaWeights;
+use crate::engine::llama::{LlamaEngine, LlamaWeights};
 use crate::engine::{Engine, EngineError, Row, Vocabulary};
 use crate::kv::{KvOp, Sequence, Sharing};
 use crate::limits::{PREFILL_TOKENS_MAX, PROFILE_CONTEXT, PROFILE_MAX, PROFILE_STEPS};
@@ -99,16 +99,16 @@ pub fn measure(weights: &LlamaWeights, load: Load, threads: usize, ways: &[Way])
 const SHARED_CELLS_ARE_WORTH: f64 = 0.95;
 
 /// The costs of one engine, in about the time until `until`.
-fn costs(engine: &mut dyn Engine, load: Load, token: Token, until: Instant) -> Result<Profile, EngineError> {
+fn costs(engine: &mut LlamaEngine<'_>, load: Load, token: Token, until: Instant) -> Result<Profile, EngineError> {
     let most = PROFILE_CONTEXT.min(load.context.saturating_sub(PROFILE_STEPS * 3)).max(1);
     let half = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
     let (depth, prompts) = fill(engine, most, token, half)?;
     // Alone and deep, wide and deep, wide and shallow: three points for three coefficients.
     let mut steps = decode(engine, 1, depth, token, until)?;
-    let others = 1..all(load.slots);
     let tokens = usize::try_from(depth).unwrap_or(1);
     engine.apply(KvOp::Keep { sequence: 0, tokens })?;
-    others.into_iter().try_for_each(|to| engine.apply(KvOp::Copy { from: 0, to, tokens }))?;
+    // Each with cells of its own, as texts that differ have them: shared ones would make a cache for all look cheap.
+    engine.duplicate(0, 1..all(load.slots))?;
     steps.extend(decode(engine, load.slots, depth, token, until)?);
     let shallow = depth.min(SHALLOW);
     let tokens = usize::try_from(shallow).unwrap_or(1);

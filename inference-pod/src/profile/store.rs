@@ -14,6 +14,9 @@ const PROBES: u64 = 64;
 /// Bytes of each.
 const PROBE_BYTES: usize = 4096;
 
+/// Grows when what is measured, or how, changes.
+const METHOD: u32 = 2;
+
 /// A folder of profiles; none where no folder is given.
 #[derive(Clone, Debug, Default)]
 pub struct Store(Option<PathBuf>);
@@ -53,7 +56,13 @@ impl Store {
         let folder = self.0.as_ref()?;
         let mut name = Sha256::new();
         let version = env!("CARGO_PKG_VERSION");
-        name.update(format!("{version} {} {threads} {} {} {:?}\n", processor(), load.slots, load.context, load.kv));
+        name.update(format!(
+            "{version} {METHOD} {} {threads} {} {} {:?}\n",
+            processor(),
+            load.slots,
+            load.context,
+            load.kv
+        ));
         name.update(fingerprint(&gguf.path, gguf.file_bytes).ok()?);
         Some(folder.join(format!("{}.json", hex::encode(name.finalize()))))
     }

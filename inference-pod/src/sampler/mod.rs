@@ -191,11 +191,27 @@ fn by_weight(a: &(f64, Token), b: &(f64, Token)) -> std::cmp::Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }
 
-/// The likeliest token and its logit; the first of equals.
-fn greedy(logits: &[f32]) -> Option<(Token, f32)> {
-    let numbers = (0..).zip(logits.iter().copied()).filter(|(_, logit)| logit.is_finite());
-    numbers.reduce(|best, next| if next.1 > best.1 { next } else { best })
+/// The likeliest token and its logit; the first of equals. None where no logit is a number.
+#[must_use]
+pub fn greedy(logits: &[f32]) -> Option<(Token, f32)> {
+    // The maximum of a block is found without a branch, many at once; only a block that holds a better one is looked through.
+    let mut best: Option<(usize, f32)> = None;
+    for (block, values) in logits.chunks(BLOCK).enumerate() {
+        let most = values.iter().fold(f32::NEG_INFINITY, |most, logit| if *logit > most { *logit } else { most });
+        if most < f32::INFINITY && best.is_some_and(|(_, found)| most <= found) {
+            continue;
+        }
+        for (at, logit) in values.iter().enumerate().filter(|(_, logit)| logit.is_finite()) {
+            if best.is_none_or(|(_, found)| *logit > found) {
+                best = Some((block * BLOCK + at, *logit));
+            }
+        }
+    }
+    best.and_then(|(at, logit)| Some((Token::try_from(at).ok()?, logit)))
 }
+
+/// Logits whose maximum is taken at once.
+const BLOCK: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,9 @@ fn word<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error
     serializer.serialize_str(reason.as_str())
 }
 
+/// Exit codes of a process that somebody else ended: SIGKILL, SIGTERM.
+const KILLED: [i32; 2] = [128 + 9, 128 + 15];
+
 /// The last words of an engine or of the model's copier.
 #[derive(Debug, Deserialize)]
 struct LastWords {
@@ -81,7 +84,8 @@ fn ended(container: &ContainerStatus, unready_since: Option<Millis>) -> Option<F
     }
     let since = ended.finished_at.as_ref().map(clock::millis);
     let failed = |reason, message| Failure { reason, message, since, variant: None };
-    if let Some((reason, message)) = last_words(ended) {
+    // Words of a process that was killed are older than its end: the engine writes ahead what an abort would mean.
+    if let Some((reason, message)) = last_words(ended).filter(|_| !KILLED.contains(&ended.exit_code)) {
         return Some(failed(reason, message));
     }
     if ended.reason.as_deref() == Some("OOMKilled") {
@@ -226,6 +230,21 @@ mod tests {
             "lastState": {"terminated": {"exitCode": 1, "message": "{\"reason\":\"CorruptModel\",\"message\":\"x\"}"}},
         });
         assert_eq!(of(json!({"containerStatuses": [container("engine", &state)]})), None);
+    }
+
+    #[test]
+    fn words_written_ahead_of_a_kill_are_no_last_words() {
+        let said = json!({"reason": "CorruptModel", "message": "the engine aborted while it loaded this file"});
+        let ended = |code: i32, reason: &str| {
+            let state = json!({
+                "restartCount": 3,
+                "lastState": {"terminated": {"exitCode": code, "reason": reason, "message": said.to_string()}},
+            });
+            of(json!({"containerStatuses": [container("engine", &state)]})).unwrap().0
+        };
+        assert_eq!(ended(134, "Error"), Reason::ModelCorrupt, "an abort");
+        assert_eq!(ended(137, "OOMKilled"), Reason::ModelTooLarge);
+        assert_eq!(ended(137, "Error"), Reason::EngineFailing);
     }
 
     #[test]
