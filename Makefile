@@ -6,7 +6,7 @@ export CARGO_BUILD_JOBS ?= $(shell nproc)
 
 programs := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help demo test down prerequisites
+.PHONY: help demo test soak down prerequisites
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -25,6 +25,10 @@ test: prerequisites ## Everything that CI runs: format, lints, tests, charts, th
 	@cargo build --quiet --workspace --bin quartermaster-cluster --bin xtask --test tidy
 	@sh xtask/beside.sh "$(programs)/quartermaster-cluster build --kwok" "cargo test --quiet --workspace --no-run"
 	@$(programs)/xtask ci
+
+soak: prerequisites ## Half an hour of load on the inference server, and its answers beside the reference's; not in CI
+	@cargo xtask bench soak
+	@cargo xtask bench logits
 
 down: ## Take the demo's cluster down
 	@cargo build --quiet --workspace --bin quartermaster-cluster --test tidy

@@ -195,6 +195,9 @@ pub struct Group {
     pub wanted: u32,
     /// Replicas ready with that variant.
     pub ready: u32,
+    /// Replicas ready with any variant: one that is told to serve another serves on until it does.
+    #[serde(default)]
+    pub serving: u32,
     /// Replicas on their way: supply, with `wanted`.
     pub pending: u32,
     /// Replicas that finish what they have.

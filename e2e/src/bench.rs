@@ -1,12 +1,14 @@
-//! What `bench-skeleton` and `bench-engine` measure, each figure on the running thing. What can't be measured is an error.
+//! What `bench-skeleton`, `bench-engine` and `bench-soak` measure, each figure on the running thing. What can't be measured is an error.
 
 mod engine;
 pub mod inference;
 mod process;
 mod skeleton;
+mod soak;
 
 pub use engine::tokens_per_second;
 pub use skeleton::{demo, gateway_cpu, operator_memory, two_replicas};
+pub use soak::{Soak, run as soak};
 
 use anyhow::{Context, Result};
 

@@ -3,6 +3,7 @@
 use crate::limits;
 use crate::memory::KvPrecision;
 use crate::source::Options;
+use crate::speculation::GUESSES_MAX;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -106,6 +107,10 @@ pub struct ServeArgs {
     /// How the KV cache is kept: q8_0 takes half the memory of f16, costs a little quality and needs flash attention.
     #[arg(long, env = "QM_KV_PRECISION", value_enum, default_value_t = KvPrecision::F16)]
     pub kv_precision: KvPrecision,
+    /// Tokens that the draft named in serve.json guesses ahead; 0 is none. By default as many as pay, by the measured costs and
+    /// the share of guesses that held.
+    #[arg(long, env = "QM_DRAFT_TOKENS", value_parser = clap::value_parser!(u32).range(0..=i64::from(GUESSES_MAX)))]
+    pub draft_tokens: Option<u32>,
     /// Folder in which measurements are kept for the next start on this hardware.
     #[arg(long, env = "QM_PROFILE_FOLDER")]
     pub profile_folder: Option<PathBuf>,

@@ -37,9 +37,11 @@ fn check(config: &ServeConfig) -> Result<(), String> {
     if config.variants.len() > VARIANTS_MAX {
         return Err(format!("variants holds {} files; at most {VARIANTS_MAX}", config.variants.len()));
     }
-    if config.served().is_none() {
-        let names: Vec<&str> = config.variants.iter().map(|file| file.name.as_str()).collect();
-        return Err(format!("variant is {:?}, which is none of variants ({})", config.variant, names.join(", ")));
+    let names: Vec<&str> = config.variants.iter().map(|file| file.name.as_str()).collect();
+    for (field, name) in [("variant", Some(&config.variant)), ("draft", config.draft.as_ref())] {
+        if let Some(name) = name.filter(|name| !names.contains(&name.as_str())) {
+            return Err(format!("{field} is {name:?}, which is none of variants ({})", names.join(", ")));
+        }
     }
     Ok(())
 }
@@ -76,6 +78,7 @@ mod tests {
         assert!(message(&with(("contextTokens", 0.into()))).contains("contextTokens is 0"));
         assert!(message(&with(("threads", 0.into()))).contains("threads is 0"));
         assert!(message(&with(("variant", "q4".into()))).contains("\"q4\", which is none of variants (q8)"));
+        assert!(message(&with(("draft", "q4".into()))).contains("draft is \"q4\", which is none of variants (q8)"));
         assert!(message(&with(("model", "".into()))).contains("model is empty"));
     }
 

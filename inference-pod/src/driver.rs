@@ -5,103 +5,24 @@
 //! ```
 //! A client that leaves drops its receiver; the next turn frees its slot.
 
-use crate::constraint::Constraint;
+mod types;
+
+pub use types::{Event, Job, Message, Said};
+
 use crate::engine::{Engine, EngineError, Row, Vocabulary};
 use crate::limits::{ENGINE_FAILURES_MAX, PREFILL_TOKENS_MAX, PREFILL_TOKENS_MIN, STEP_TARGET};
 use crate::metrics::{Metrics, Outcome};
-use crate::sampler::{DrawError, Drawn, Sampler, Sampling, Token};
-use crate::scheduler::{Capacity, Flow, Request, RequestId, Scheduler, Step};
+use crate::sampler::{DrawError, Drawn, Sampler, Token};
+use crate::scheduler::{Capacity, Decoding, Request, RequestId, Scheduler, Step};
+use crate::speculation::{Drafter, Wanted};
 use crate::text::TextStream;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::mpsc::UnboundedSender;
-
-/// A request as the driver takes it.
-#[derive(Debug)]
-pub struct Job {
-    /// Tokens of the prompt.
-    pub prompt: Vec<Token>,
-    /// Most tokens to generate.
-    pub max_tokens: u32,
-    /// How to draw them.
-    pub sampling: Sampling,
-    /// What the answer must look like.
-    pub constraint: Option<Constraint>,
-    /// Texts that end the answer.
-    pub stops: Vec<String>,
-    /// Goes on after the model's own end, for measurements.
-    pub ignore_end: bool,
-    /// Where tokens go. Unbounded, yet it never holds more than `max_tokens` events.
-    pub events: UnboundedSender<Event>,
-    /// Its place among the requests that this pod takes at once.
-    pub permit: Option<OwnedSemaphorePermit>,
-    /// When it came.
-    pub arrived: Instant,
-    /// Whose, and how important.
-    pub flow: Flow,
-    /// Until when it may wait for a place.
-    pub deadline: Option<Instant>,
-}
-
-/// What the inbox takes.
-#[derive(Debug)]
-pub enum Message {
-    /// A request.
-    Run(Box<Job>),
-    /// Give everything up and return.
-    Stop,
-}
-
-/// What a request hears.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// A token was generated; `text` is what became certain by it, maybe nothing.
-    Token {
-        /// New text.
-        text: String,
-        /// The token, where the request wants to know.
-        said: Option<Box<Said>>,
-    },
-    /// The last token was generated.
-    Done {
-        /// The rest of the text.
-        text: String,
-        /// The token, where the request wants to know.
-        said: Option<Box<Said>>,
-        /// Stop or length.
-        outcome: Outcome,
-    },
-    /// Its prompt is about to be computed, but for these tokens, which the cache holds. Said once.
-    Begun {
-        /// Tokens of the prompt that need not be computed.
-        cached: u32,
-    },
-    /// It waited too long for a place.
-    Expired,
-    /// It can't go on.
-    Failed(String),
-}
 
 /// A request's draw in a step.
 type Draw = (RequestId, Result<Drawn, DrawError>);
-
-/// A token and its odds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Said {
-    /// The token's bytes; none for one that ends the answer.
-    pub bytes: Vec<u8>,
-    /// ln p(token).
-    pub logprob: f32,
-    /// The likeliest tokens' bytes and log odds.
-    pub top: Vec<(Vec<u8>, f32)>,
-    /// Of the distribution, in nats.
-    pub entropy: Option<f32>,
-    /// Whether the token ends the answer and so is no part of it.
-    pub ends: bool,
-}
 
 struct Active {
     job: Box<Job>,
@@ -146,15 +67,23 @@ pub struct Driver<E> {
     /// Zero of the scheduler's clock.
     start: Instant,
     pace: Pace,
+    drafter: Option<Drafter<E>>,
     failures: u32,
 }
 
 impl<E: Engine> Driver<E> {
+    /// The same, with somebody who guesses ahead.
+    #[must_use]
+    pub fn with_drafter(self, drafter: Option<Drafter<E>>) -> Self {
+        Self { drafter, ..self }
+    }
+
     /// An idle driver.
     pub fn new(engine: E, vocabulary: Arc<dyn Vocabulary>, metrics: Arc<Metrics>, capacity: Capacity) -> Self {
         let scheduler = Scheduler::new(capacity);
         let (active, pace, start) = (BTreeMap::new(), Pace::default(), Instant::now());
-        Self { engine, vocabulary, metrics, scheduler, active, next_id: 0, start, pace, failures: 0 }
+        let (drafter, next_id, failures) = (None, 0, 0);
+        Self { engine, vocabulary, metrics, scheduler, active, next_id, start, pace, drafter, failures }
     }
 
     /// Serves until told to stop or until nobody can send any more.
@@ -226,6 +155,7 @@ impl<E: Engine> Driver<E> {
     }
 
     fn turn(&mut self) -> Result<(), EngineError> {
+        self.guess();
         let budget = if self.scheduler.is_decoding() { self.pace.budget() } else { PREFILL_TOKENS_MAX };
         let step = self.scheduler.plan(usize::try_from(budget).unwrap_or(usize::MAX), self.start.elapsed());
         self.announce(&step);
@@ -240,10 +170,47 @@ impl<E: Engine> Driver<E> {
                 self.pace.learn(took, step.tokens());
                 let generated = u64::try_from(drawn.len()).unwrap_or_default();
                 self.metrics.stepped(took, step.tokens(), self.prompt_tokens(&step), generated);
+                self.verify(&step, &drawn);
                 drawn.into_iter().for_each(|(id, drawn)| self.hand_out(id, drawn));
                 Ok(())
             }
             Err(error) => self.survive(error),
+        }
+    }
+
+    /// Where it pays, lets the drafter guess what follows for those who wait for their next token.
+    fn guess(&mut self) {
+        let Some(drafter) = &mut self.drafter else { return };
+        let decoding = self.scheduler.decoding();
+        let sequences = u32::try_from(decoding.len()).unwrap_or(u32::MAX);
+        let held: usize = decoding.iter().map(|each| self.scheduler.tokens(each.id).len()).sum();
+        let context = u32::try_from(held.checked_div(decoding.len()).unwrap_or(0)).unwrap_or(u32::MAX);
+        let most = drafter.policy.guesses(sequences, context);
+        if most == 0 {
+            return;
+        }
+        let wanted = |each: &Decoding| Wanted { id: each.id, tokens: self.scheduler.tokens(each.id), most: each.most };
+        let wanted: Vec<Wanted<'_>> = decoding.iter().map(wanted).collect();
+        match drafter.guess(&wanted, usize::try_from(most).unwrap_or(0)) {
+            Ok(guessed) => guessed.into_iter().for_each(|each| self.scheduler.guess(each.id, each.tokens)),
+            Err(error) => {
+                // Answers do not depend on it.
+                tracing::error!(%error, "the draft failed; no more guesses");
+                self.drafter = None;
+            }
+        }
+    }
+
+    /// Tells the scheduler and the drafter which guesses held: each draw after a request's first is of one that did.
+    fn verify(&mut self, step: &Step, drawn: &[Draw]) {
+        for work in step.work.iter().filter(|work| !work.guesses.is_empty()) {
+            let draws = drawn.iter().filter(|(id, _)| *id == work.id).count();
+            let (guessed, held) = (work.guesses.len(), draws.saturating_sub(1));
+            self.scheduler.verified(work.id, held);
+            self.metrics.guessed(guessed, held);
+            if let Some(drafter) = &mut self.drafter {
+                drafter.policy.learn(guessed, held);
+            }
         }
     }
 
@@ -276,27 +243,33 @@ impl<E: Engine> Driver<E> {
     fn compute(&mut self, step: &Step) -> Result<Vec<Draw>, EngineError> {
         step.ops.iter().try_for_each(|op| self.engine.apply(*op))?;
         let mut rows = Vec::with_capacity(step.tokens());
-        let mut owners = Vec::with_capacity(step.tokens());
+        // Whose each row is, and what was guessed to follow on it.
+        let mut owners: Vec<(RequestId, Option<Token>)> = Vec::with_capacity(step.tokens());
         for work in &step.work {
-            let tokens = self.scheduler.tokens(work.id).iter().enumerate().skip(work.from).take(work.count);
-            for (at, token) in tokens {
+            let text = self.scheduler.tokens(work.id).iter().skip(work.from).take(work.count);
+            let last = work.from + work.count - 1;
+            for (at, token) in (work.from..).zip(text.chain(&work.guesses)) {
                 let position = u32::try_from(at).unwrap_or(u32::MAX);
-                let logits = work.yields && at + 1 == work.from + work.count;
-                rows.push(Row { sequence: work.sequence, token: *token, position, logits });
-                owners.push(work.id);
+                rows.push(Row { sequence: work.sequence, token: *token, position, logits: work.yields && at >= last });
+                owners.push((work.id, at.checked_sub(last).and_then(|place| work.guesses.get(place)).copied()));
             }
         }
         let mut drawn = Vec::with_capacity(step.work.len());
         if rows.is_empty() {
             return Ok(drawn);
         }
-        let active = &mut self.active;
+        let (active, vocabulary) = (&mut self.active, &self.vocabulary);
+        // Requests whose last draw was not what was guessed: what was computed after it is of another text.
+        let mut missed = BTreeSet::new();
         self.engine.step(&rows, &mut |index, logits| {
-            if let Some(id) = owners.get(index)
-                && let Some(active) = active.get_mut(id)
-            {
-                drawn.push((*id, active.sampler.draw(logits)));
+            let Some((id, guess)) = owners.get(index).filter(|(id, _)| !missed.contains(id)) else { return };
+            let Some(active) = active.get_mut(id) else { return };
+            let draw = active.sampler.draw(logits);
+            let goes_on = draw.as_ref().is_ok_and(|drawn| Some(drawn.token) == *guess && !vocabulary.ends(drawn.token));
+            if !goes_on || active.sampler.is_complete() {
+                missed.insert(*id);
             }
+            drawn.push((*id, draw));
         })?;
         Ok(drawn)
     }

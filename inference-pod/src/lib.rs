@@ -32,6 +32,7 @@ pub mod sampler;
 pub mod scheduler;
 pub mod serve;
 pub mod source;
+pub mod speculation;
 pub mod swap;
 pub mod text;
 pub mod tokenizer;

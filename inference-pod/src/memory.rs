@@ -133,6 +133,23 @@ impl Estimate {
         Self { kv_bytes, compute_bytes, total_bytes: self.total_bytes.saturating_add(more), ..self }
     }
 
+    /// With another model in the same process.
+    #[must_use]
+    pub fn with(self, other: &Self) -> Self {
+        let both = |own: u64, others: u64| own.saturating_add(others);
+        let process_bytes = self.process_bytes.max(other.process_bytes);
+        let total_bytes =
+            both(self.total_bytes, other.total_bytes).saturating_sub(self.process_bytes.min(other.process_bytes));
+        Self {
+            weights_bytes: both(self.weights_bytes, other.weights_bytes),
+            kv_bytes: both(self.kv_bytes, other.kv_bytes),
+            compute_bytes: both(self.compute_bytes, other.compute_bytes),
+            process_bytes,
+            total_bytes,
+            ..self
+        }
+    }
+
     /// One sentence with the numbers.
     #[must_use]
     pub fn sentence(&self) -> String {

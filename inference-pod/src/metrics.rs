@@ -80,6 +80,8 @@ pub enum LoadPhase {
     Load,
     /// Measuring and the first tokens.
     WarmUp,
+    /// Reading the variant that guesses ahead.
+    Draft,
 }
 
 impl LoadPhase {
@@ -88,6 +90,7 @@ impl LoadPhase {
             Self::Pull => "pull",
             Self::Load => "load",
             Self::WarmUp => "warm_up",
+            Self::Draft => "draft",
         }
     }
 }
@@ -136,6 +139,9 @@ pub struct Metrics {
     preemptions: Counter,
     prefix_queries: Counter,
     prefix_hits: Counter,
+    drafts: Counter,
+    draft_tokens: Counter,
+    accepted_tokens: Counter,
     step: Family<BatchLabel, Histogram, fn() -> Histogram>,
     slots: Gauge,
     decode_speed: Ratio,
@@ -166,6 +172,9 @@ impl Metrics {
             preemptions: Counter::default(),
             prefix_queries: Counter::default(),
             prefix_hits: Counter::default(),
+            drafts: Counter::default(),
+            draft_tokens: Counter::default(),
+            accepted_tokens: Counter::default(),
             step: Family::new_with_constructor(|| Histogram::new(STEP_SECONDS)),
             slots: Gauge::default(),
             decode_speed: Ratio::default(),
@@ -226,6 +235,9 @@ impl Metrics {
         r.register("vllm:num_preemptions", preempted, self.preemptions.clone());
         r.register("vllm:prefix_cache_queries", "Prompt tokens looked up in the cache", self.prefix_queries.clone());
         r.register("vllm:prefix_cache_hits", "Prompt tokens that the cache held", self.prefix_hits.clone());
+        r.register("vllm:spec_decode_num_drafts", "Times that tokens were guessed ahead", self.drafts.clone());
+        r.register("vllm:spec_decode_num_draft_tokens", "Tokens guessed ahead", self.draft_tokens.clone());
+        r.register("vllm:spec_decode_num_accepted_tokens", "Guesses that held", self.accepted_tokens.clone());
         r.register("vllm:request_queue_time_seconds", "From arrival to a slot", self.queued.clone());
     }
 
@@ -240,7 +252,7 @@ impl Metrics {
         );
         let costs = "Measured cost: a decode step, each sequence in it, each token of context, a token of a prompt";
         r.register("quartermaster_engine_cost_seconds", costs, self.costs.clone());
-        let phases = "How long each phase of the last start or swap took: pull, load, warm_up";
+        let phases = "How long each phase of the last start or swap took: pull, load, warm_up, draft";
         r.register("quartermaster_engine_start_phase_seconds", phases, self.load_seconds.clone());
         r.register("quartermaster_engine_swap_seconds", "From the order of a swap to its end", self.swaps.clone());
         r.register("quartermaster_engine_step_seconds", "One pass over one batch, by its rows", self.step.clone());
@@ -308,6 +320,13 @@ impl Metrics {
     /// Requests were put back into the queue.
     pub fn preempted(&self, requests: usize) {
         self.preemptions.inc_by(u64::try_from(requests).unwrap_or(u64::MAX));
+    }
+
+    /// So many tokens were guessed for a request, and so many of them held.
+    pub fn guessed(&self, guessed: usize, held: usize) {
+        self.drafts.inc();
+        self.draft_tokens.inc_by(u64::try_from(guessed).unwrap_or(u64::MAX));
+        self.accepted_tokens.inc_by(u64::try_from(held).unwrap_or(u64::MAX));
     }
 
     /// A request got its first token.

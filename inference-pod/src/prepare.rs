@@ -9,6 +9,8 @@ use crate::memory::{Estimate, KvPrecision, Load, mebibytes};
 use quartermaster_core::wire::serve::ServeConfig;
 use std::path::Path;
 
+/// What tells one tokenizer from another.
+const VOCABULARY: &str = "tokenizer.ggml.tokens";
 /// Elements that a quantised cache keeps together.
 const KV_BLOCK: u64 = 32;
 
@@ -27,6 +29,19 @@ pub struct Prepared {
     pub load: Load,
     /// What embeds texts beside it; none where memory has no room for that.
     pub embedding: Option<Load>,
+    /// What guesses ahead for it; none where none is named, or memory has no room for that.
+    pub draft: Option<Draft>,
+}
+
+/// A variant that guesses ahead.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Its name.
+    pub variant: String,
+    /// The file's header.
+    pub gguf: Gguf,
+    /// Its context: as many sequences as there are slots, each with cells of its own.
+    pub load: Load,
 }
 
 impl From<GgufError> for Failure {
@@ -98,7 +113,34 @@ pub fn prepare(config: &ServeConfig, limits: cgroup::Limits, kv: KvPrecision) ->
             let (estimate, embedding) = if fits { (both, Some(embedding)) } else { (estimate, None) };
             let (need_mib, embeds) = (mebibytes(estimate.total_bytes), fits);
             tracing::info!(variant = file.name, need_mib, embeds, ?limit, "the model fits");
-            Ok(Prepared { variant: file.name.clone(), gguf, shape, estimate, load, embedding })
+            let (estimate, draft) = draft(config, &gguf, estimate, limit)?;
+            Ok(Prepared { variant: file.name.clone(), gguf, shape, estimate, load, embedding, draft })
         }
     }
+}
+
+/// The variant that guesses ahead, as far as memory has room for it, and the estimate with it.
+fn draft(
+    config: &ServeConfig,
+    served: &Gguf,
+    estimate: Estimate,
+    limit: Option<u64>,
+) -> Result<(Estimate, Option<Draft>), Failure> {
+    let Some(file) = config.drafting() else { return Ok((estimate, None)) };
+    let (gguf, shape) = inspect(Path::new(&file.path))?;
+    if gguf.list(VOCABULARY) != served.list(VOCABULARY) {
+        let message = format!("draft {} has another tokenizer than variant {}", file.name, config.variant);
+        return Err(Failure::new(Reason::BadConfig, message));
+    }
+    if u64::from(config.context_tokens) > shape.context {
+        let (wanted, trained) = (config.context_tokens, shape.context);
+        let message = format!("contextTokens is {wanted}; draft {} was trained for at most {trained}", file.name);
+        return Err(Failure::new(Reason::BadConfig, message));
+    }
+    let load = Load::new(config.context_tokens, config.slots, true, Sharing::Copies);
+    let both = estimate.with(&Estimate::of(&gguf, &shape, load));
+    let fits = limit.is_none_or(|limit| both.total_bytes <= limit);
+    tracing::info!(draft = file.name, need_mib = mebibytes(both.total_bytes), fits, "a variant that guesses ahead");
+    let found = Draft { variant: file.name.clone(), gguf, load };
+    Ok(if fits { (both, Some(found)) } else { (estimate, None) })
 }

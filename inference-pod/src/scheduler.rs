@@ -24,7 +24,7 @@ use std::time::Duration;
 pub use crate::kv::{KvCapacity, Sharing};
 pub use crate::queue::{Flow, PRIORITY_MAX};
 
-pub use types::{Begun, Capacity, Refusal, Request, RequestId, Step, Work};
+pub use types::{Begun, Capacity, Decoding, Refusal, Request, RequestId, Step, Work};
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -39,6 +39,10 @@ struct Entry {
     computed: usize,
     /// Whether its answer has begun.
     answering: bool,
+    /// What may follow on its text, for the next step.
+    guesses: Vec<Token>,
+    /// Tokens that held and are computed before they are said.
+    ahead: usize,
 }
 
 impl Entry {
@@ -94,8 +98,8 @@ impl Scheduler {
             return Err(Refusal::QueueFull);
         }
         self.queue.push(Waiting { id, flow: flow.clone(), deadline });
-        let (running, sequence, computed, answering) = (false, None, 0, false);
-        self.entries.insert(id, Entry { tokens, most, flow, running, sequence, computed, answering });
+        let (running, sequence, computed, answering, guesses, ahead) = (false, None, 0, false, Vec::new(), 0);
+        self.entries.insert(id, Entry { tokens, most, flow, running, sequence, computed, answering, guesses, ahead });
         Ok(())
     }
 
@@ -214,14 +218,19 @@ impl Scheduler {
         let Some(sequence) = entry.sequence else { return false };
         let from = entry.computed;
         let Some(tokens) = entry.tokens.get(from..from + count) else { return false };
-        if !self.pool.grow(sequence, tokens) {
+        let mut guesses = std::mem::take(&mut entry.guesses);
+        // Nothing that is kept for later goes for a guess.
+        if self.pool.free() < count + guesses.len() {
+            guesses.clear();
+        }
+        if !self.pool.grow(sequence, &[tokens, &guesses].concat()) {
             return false;
         }
         entry.computed += count;
         let yields = entry.left() == 0;
         let flow = entry.flow.clone();
         self.queue.charge(&flow, count);
-        step.work.push(Work { id, sequence, from, count, yields });
+        step.work.push(Work { id, sequence, from, count, yields, guesses });
         true
     }
 
@@ -234,6 +243,7 @@ impl Scheduler {
         let Some(entry) = self.entries.get_mut(&id) else { return false };
         let sequence = entry.sequence.take();
         (entry.running, entry.computed) = (false, 0);
+        entry.guesses.clear();
         self.running -= 1;
         // A request that ran once is not turned away for waiting.
         self.queue.push_back_in(Waiting { id, flow: entry.flow.clone(), deadline: None });
@@ -253,7 +263,39 @@ impl Scheduler {
         {
             entry.tokens.push(token);
             entry.answering = true;
+            if entry.ahead > 0 {
+                entry.ahead -= 1;
+                entry.computed += 1;
+            }
         }
+    }
+
+    /// Requests that wait for their next token, in the order of their numbers.
+    #[must_use]
+    pub fn decoding(&self) -> Vec<Decoding> {
+        let waiting = self.entries.iter().filter(|(_, entry)| entry.decodes());
+        waiting
+            .map(|(id, entry)| Decoding { id: *id, most: (entry.most - entry.tokens.len()).saturating_sub(1) })
+            .collect()
+    }
+
+    /// What may follow on the text of a request that waits for its next token: the next step computes it along.
+    pub fn guess(&mut self, id: RequestId, mut tokens: Vec<Token>) {
+        if let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.decodes()) {
+            tokens.truncate((entry.most - entry.tokens.len()).saturating_sub(1));
+            entry.guesses = tokens;
+        }
+    }
+
+    /// Of the guesses in a step's [`Work`], the first `held` did. They are still to be said with [`Scheduler::push`]; what was
+    /// computed beyond them is forgotten.
+    pub fn verified(&mut self, id: RequestId, held: usize) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let Some(sequence) = entry.sequence else { return };
+        entry.ahead = held;
+        let (flow, kept) = (entry.flow.clone(), entry.computed + held);
+        self.pool.truncate(sequence, kept);
+        self.queue.charge(&flow, held);
     }
 
     /// Takes a request out, finished or given up, and frees all it held. What it computed stays for what begins like it.

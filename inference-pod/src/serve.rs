@@ -79,7 +79,9 @@ fn try_serve(args: &ServeArgs, log: &TerminationLog) -> Result<(), Failure> {
             "--unified-kv on and --kv-precision q8_0 need flash attention: --flash-attention auto or on",
         ));
     }
-    let shared = Shared { metrics, log: log.clone(), threads, ways, profiles: Store::new(args.profile_folder.clone()) };
+    let profiles = Store::new(args.profile_folder.clone());
+    let draft_tokens = args.draft_tokens;
+    let shared = Shared { metrics, log: log.clone(), threads, ways, profiles, draft_tokens };
     let swapper = Swapper::new(Arc::clone(&app), shared, limits, args.kv_precision, say_failed.clone());
     let result = runtime.block_on(run_http(args, app, Arc::new(swapper), prepared, (say_failed, failures)));
     runtime.shutdown_timeout(CLOSE_MAX);

@@ -138,6 +138,12 @@ impl Swapper {
         Ok(Swapped { took, drained })
     }
 
+    /// Whether a swap is under way.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.state.try_lock().is_err()
+    }
+
     async fn prepare(&self, config: ServeConfig) -> Result<Prepared, Failure> {
         let (limits, kv) = (self.limits, self.kv);
         let work = tokio::task::spawn_blocking(move || prepare::prepare(&config, limits, kv)).await;
@@ -149,8 +155,7 @@ impl Swapper {
 
     /// Whether two models fit the memory limit beside each other. The process itself counts once.
     fn both_fit(&self, old: &Estimate, new: &Estimate) -> bool {
-        let together =
-            old.total_bytes.saturating_add(new.total_bytes).saturating_sub(old.process_bytes.min(new.process_bytes));
+        let together = old.with(new).total_bytes;
         self.app
             .config
             .memory_limit_bytes

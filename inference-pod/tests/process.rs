@@ -4,6 +4,7 @@
 mod support;
 
 use serde_json::{Value, json};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use support::gguf::{Options, bytes, write};
@@ -153,6 +154,54 @@ async fn however_the_cache_is_held_the_answers_are_the_same_and_beginnings_are_s
     }
     assert_eq!(answers[0], answers[1]);
     assert_eq!(answers[1], answers[2]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_draft_the_answers_are_the_same() {
+    let quantize = |folder: &Path, name: &str, precision: &str| {
+        let (from, to) = (folder.join("model.gguf"), folder.join(name));
+        let mut quantize = Command::new(BINARY);
+        quantize.args(["quantize", "--type", precision, "--in"]).arg(from).arg("--out").arg(to);
+        assert!(quantize.output().unwrap().status.success());
+    };
+    let started = |draft: Option<&str>, flags: &[&str]| {
+        let folder = folder(&Options::default());
+        quantize(folder.path(), "q8.gguf", "Q8_0");
+        let path = |name: &str| folder.path().join(name);
+        write_config(folder.path(), |config| {
+            config["variants"] = json!([
+                {"name": "f32", "path": path("model.gguf"), "precision": "F32"},
+                {"name": "q8", "path": path("q8.gguf"), "precision": "Q8_0"},
+            ]);
+            config["draft"] = json!(draft);
+        });
+        Pod::start(folder, &[&["--linger-seconds", "0"], flags].concat())
+    };
+    let (plain, guessing) = (started(None, &[]), started(Some("q8"), &["--draft-tokens", "4"]));
+    let (plain_url, guessing_url) = (plain.ready(), guessing.ready());
+    for at in 0..6 {
+        // Greedy, and drawn with a seed: what is drawn decides what holds, so the answer is what it would have been.
+        let temperature = f64::from(at % 2) * 0.8;
+        let extra = json!({"max_tokens": 60, "temperature": temperature, "seed": at, "logprobs": 2});
+        let prompt = format!("the {at} and then");
+        let (one, other) =
+            (complete(&plain_url, &prompt, extra.clone()).await, complete(&guessing_url, &prompt, extra).await);
+        assert_eq!(
+            (text(&one), &one["usage"]["completion_tokens"]),
+            (text(&other), &other["usage"]["completion_tokens"])
+        );
+    }
+    let together = (0..4).map(|at| complete(&guessing_url, "the same", json!({"max_tokens": 40 + at, "n": 2})));
+    for answer in futures::future::join_all(together).await {
+        assert!(answer["usage"]["completion_tokens"].as_u64().unwrap() >= 80, "{answer}");
+    }
+    let page = reqwest::get(format!("{guessing_url}/metrics")).await.unwrap().text().await.unwrap();
+    let figure = |name: &str| {
+        let line = page.lines().find(|line| line.starts_with(name)).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    let (guessed, held) = (figure("vllm:spec_decode_num_draft_tokens"), figure("vllm:spec_decode_num_accepted_tokens"));
+    assert!(guessed > 100.0 && held > guessed * 0.3, "of {guessed} guesses {held} held");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -80,7 +80,7 @@ async fn under_load_nothing_is_lost_and_what_fails_keeps_the_old() {
     assert_eq!(order(&url, "q8", "wrong").await.0, 401);
     let (status, answer) = order(&url, "q8", TOKEN).await;
     assert_eq!((status, &answer["variant"], &answer["drained"]), (200, &json!("q8"), &json!(false)), "{answer}");
-    assert_eq!(serving(&url).await, json!({"variant": "q8", "variants": ["f32", "q8", "broken"]}));
+    assert_eq!(serving(&url).await, json!({"variant": "q8", "variants": ["f32", "q8", "broken"], "swapping": false}));
 
     let (status, answer) = order(&url, "none", TOKEN).await;
     assert_eq!((status, &answer["error"]["code"]), (404, &json!("unknown_variant")));

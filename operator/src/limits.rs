@@ -81,6 +81,9 @@ pub const DECISIONS_MAX: usize = 10;
 pub const FAILURE_BACKOFF: Millis = Millis(10 * 60_000);
 /// A pod without a node is a failure after so long: the cluster may be adding one.
 pub const UNSCHEDULABLE_AFTER: Millis = Millis(5 * 60_000);
+/// A file that nobody is served from keeps new pods from starting for so long before it is left out, while others serve:
+/// leaving it out replaces them all.
+pub const FILE_GRACE: Millis = Millis(3 * 60_000);
 /// Restarts of an engine that count as failing.
 pub const RESTARTS_FAILING: i32 = 3;
 /// A replica that served for so long before it was killed for memory bars nothing, however often that happened before.
@@ -92,8 +95,10 @@ pub const HOST_MEMORY_BYTES: u64 = 4 << 30;
 /// Start-up to assume where the class says nothing.
 pub const STARTUP_DEFAULT: Millis = Millis(60_000);
 
-/// Replicas that are asked or told what to serve at the same time.
+/// Replicas that are told what to serve at the same time.
 pub const TOLD_AT_ONCE: usize = 16;
+/// Replicas that are asked what they serve at the same time.
+pub const ASKED_AT_ONCE: usize = 64;
 /// A swap may take so long: its requests in flight end first where both variants don't fit, then the model is loaded.
 pub const SWAP_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 

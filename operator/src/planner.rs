@@ -144,6 +144,9 @@ impl Planner {
         self.classes.clear();
         self.accounts.restart();
         self.actuator.forget();
+        // What pods said, they said before another may have told them otherwise.
+        self.tools.shared.write(Index::ask_anew);
+        while self.refusals.try_recv().is_ok() {}
         self.statuses.forget();
         self.epoch = Some(epoch);
     }

@@ -79,6 +79,10 @@ impl Meter {
             if let Some(price) = price {
                 life.reprice(price, now);
             }
+            // It may be told to serve another one; the hour's row bears the last.
+            if !pod.placement.variant.is_empty() {
+                life.variant.clone_from(&pod.placement.variant);
+            }
             life.end = pod.finished_at;
         }
         for (_, life) in lives.iter_mut().filter(|(uid, _)| !present.contains(uid.as_str())) {

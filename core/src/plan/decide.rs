@@ -76,7 +76,7 @@ fn decide_model(snapshot: &Snapshot, model: &Model, books: &Books<'_>) -> ModelP
     let ready: u32 = current.iter().filter(|group| group.placement == target).map(|group| group.ready).sum();
     // Make before break: a replica of the old placement goes for each that is ready of the new one, and all of them when as
     // many are ready as it had itself.
-    let kept = |replicas: u32| old.iter().filter(move |group| ready < replicas.min(group.ready.max(1)));
+    let kept = |replicas: u32| old.iter().filter(move |group| ready < replicas.min(group.serving.max(1)));
     let books = with_old(model, kept(wanted).copied(), books);
     let (mut replicas, ceiling) = books.afford(&model.namespace, &target, wanted);
     if let Some(ceiling) = ceiling {
@@ -112,7 +112,7 @@ fn last_stretch(
     considered: &[Considered],
     books: &Books<'_>,
 ) -> Option<ModelPlan> {
-    let group = most_ready(model).filter(|group| group.ready > 0)?;
+    let group = most_ready(model).filter(|group| group.serving > 0)?;
     let placement = &group.placement;
     let Verdict::OverCeiling { policy, amount, .. } =
         &considered.iter().find(|considered| considered.placement == *placement)?.verdict

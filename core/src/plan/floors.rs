@@ -42,7 +42,7 @@ pub(super) fn running(model: &Model) -> impl Iterator<Item = &Group> {
 
 /// The group that serves most.
 pub(super) fn most_ready(model: &Model) -> Option<&Group> {
-    running(model).min_by_key(|group| Reverse((group.ready, group.wanted)))
+    running(model).min_by_key(|group| Reverse((group.serving, group.wanted)))
 }
 
 /// How long a replica stays whose successor starts now: until that one serves, and until it has drained itself.

@@ -56,15 +56,18 @@ fn roll_out(model: &Model, plan: &mut ModelPlan, books: &mut Books<'_>) {
             continue;
         };
         let replaced = planned.replicas.min(group.wanted);
-        let swaps = group.placement == planned.placement || group.holds.contains(&planned.placement.variant);
-        if replaced == 0 || (swaps && !group.outdated) {
+        let stays_as_it_is = match group.placement == planned.placement {
+            true => !group.outdated,
+            false => group.holds.contains(&planned.placement.variant),
+        };
+        if replaced == 0 || stays_as_it_is {
             continue;
         }
         let Some(reason) = no_room_beside(books, model, &group.placement, replaced) else {
             books.overlap(&model.namespace, &group.placement, replaced, lead(model));
             continue;
         };
-        let serves = group.ready > 0 || group.replacing > 0;
+        let serves = group.serving > 0 || group.replacing > 0;
         let stays = match (blind, serves) {
             (true, _) => replaced,
             (false, true) => most_that_roll(books, model, &group.placement, replaced),

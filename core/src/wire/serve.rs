@@ -21,6 +21,10 @@ pub struct ServeConfig {
     pub variants: Vec<VariantFile>,
     /// Name of the variant to serve, one of `variants`.
     pub variant: String,
+    /// Name of the variant that guesses ahead for the others, one of `variants` with the same tokenizer; absent means that
+    /// nothing is guessed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft: Option<String>,
     /// Tokens that one request may hold: prompt and completion together.
     pub context_tokens: u32,
     /// Requests decoded side by side.
@@ -41,7 +45,17 @@ impl ServeConfig {
     /// The file of the variant to serve, or `None` where `variant` names none of `variants`.
     #[must_use]
     pub fn served(&self) -> Option<&VariantFile> {
-        self.variants.iter().find(|file| file.name == self.variant)
+        self.file(&self.variant)
+    }
+
+    /// The file of the variant that guesses ahead for the served one; that one does not guess for itself.
+    #[must_use]
+    pub fn drafting(&self) -> Option<&VariantFile> {
+        self.draft.as_deref().filter(|draft| *draft != self.variant).and_then(|draft| self.file(draft))
+    }
+
+    fn file(&self, name: &str) -> Option<&VariantFile> {
+        self.variants.iter().find(|file| file.name == name)
     }
 }
 
@@ -162,6 +176,10 @@ mod tests {
         .unwrap();
         assert_eq!(config.served().map(|file| file.path.as_str()), Some("/models/q8.gguf"));
         assert_eq!(config.memory_limit_bytes, None);
+        assert_eq!(config.drafting(), None);
+        let drafts = |draft: &str| ServeConfig { draft: Some(draft.into()), variant: "f16".into(), ..config.clone() };
+        assert_eq!(drafts("q8").drafting().map(|file| file.name.as_str()), Some("q8"));
+        assert_eq!(ServeConfig { variant: "q8".into(), ..drafts("q8") }.drafting(), None, "not for itself");
         assert_eq!(ServeConfig { variant: "q4".into(), ..config }.served(), None);
     }
 }

@@ -36,7 +36,19 @@ fn group(variant: &str, class: &str, wanted: u32, ready: u32) -> Group {
     let placement = placement(variant, class, 1);
     let (draining, surplus, replacing) = (0, 0, 0);
     let (pending, startup) = (wanted - ready, Millis(MINUTE));
-    Group { placement, wanted, ready, pending, draining, surplus, replacing, outdated: false, holds: vec![], startup }
+    Group {
+        placement,
+        wanted,
+        ready,
+        serving: ready,
+        pending,
+        draining,
+        surplus,
+        replacing,
+        outdated: false,
+        holds: vec![],
+        startup,
+    }
 }
 
 fn model() -> Model {

@@ -262,8 +262,9 @@ proptest! {
 
 /// Whether the pods of a group are replaced; those that hold the file of another variant are told to serve it.
 fn rolls(group: &Group, goal: &GroupPlan) -> bool {
-    let swaps = goal.placement == group.placement || group.holds.contains(&goal.placement.variant);
-    !goal.hold && (group.outdated || !swaps)
+    let stays =
+        if goal.placement == group.placement { !group.outdated } else { group.holds.contains(&goal.placement.variant) };
+    !goal.hold && !stays
 }
 
 /// The cluster a while later: what starts serves, what goes drains for one tick, what rolls has rolled.
@@ -283,7 +284,7 @@ fn carried_out(mut snapshot: Snapshot, plan: &Plan) -> Snapshot {
             let stays = group.wanted.min(replicas);
             let rolled = if goal.is_some_and(|goal| rolls(group, goal)) { stays } else { 0 };
             group.draining = group.wanted - stays + rolled;
-            (group.wanted, group.ready, group.pending) = (replicas, replicas, 0);
+            (group.wanted, group.ready, group.serving, group.pending) = (replicas, replicas, replicas, 0);
             (group.surplus, group.replacing) = (0, 0);
             if let Some(goal) = goal.filter(|goal| !goal.hold) {
                 group.placement = goal.placement.clone();

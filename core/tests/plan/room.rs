@@ -37,7 +37,7 @@ fn who_gives_way_drains_first() {
     assert_eq!(replicas(&plans["demo/a"]), [("q8", 0)], "its device is not free yet");
     assert_eq!(plans["demo/a"].reason.name(), "PoolExhausted");
     let chat = &mut both.models.get_mut("demo/chat").expect("there").groups[0];
-    (chat.wanted, chat.ready, chat.draining) = (2, 2, 1);
+    (chat.wanted, chat.ready, chat.serving, chat.draining) = (2, 2, 2, 1);
     assert_eq!(replicas(&decide(&both).models["demo/a"]), [("q8", 0)], "it drains");
     both.models.get_mut("demo/chat").expect("there").groups[0].draining = 0;
     assert_eq!(replicas(&decide(&both).models["demo/a"]), [("q8", 1)]);
@@ -131,7 +131,7 @@ fn a_full_pool_rolls_with_fewer_replicas() {
     );
     let group = |world: &mut Snapshot, wanted: u32, draining: u32| {
         let group = &mut world.models.get_mut("demo/chat").expect("there").groups[0];
-        (group.wanted, group.ready, group.draining) = (wanted, wanted, draining);
+        (group.wanted, group.ready, group.serving, group.draining) = (wanted, wanted, wanted, draining);
     };
     group(&mut world, 1, 2);
     let waits = group_plan(&world, "demo/chat");
@@ -210,7 +210,10 @@ fn the_last_replica_serves_until_the_money_is_spent() {
     late.ceilings[0].settled = usd("0.97");
     assert_eq!(replicas(&planned(&late)), [], "what is left pays for no drain");
     late.ceilings[0].settled = usd("0.90");
-    late.models.get_mut("demo/chat").expect("there").groups[0].ready = 0;
+    let one = &mut late.models.get_mut("demo/chat").expect("there").groups[0];
+    one.ready = 0;
+    assert_eq!(replicas(&planned(&late)), [("q8", 1)], "it serves the variant before, until it is told another");
+    late.models.get_mut("demo/chat").expect("there").groups[0].serving = 0;
     assert_eq!(replicas(&planned(&late)), [], "a replica that does not serve is none to keep");
     let three = Model { groups: vec![group("q8", "standard", 3, 3)], min: 3, ..late.models["demo/chat"].clone() };
     late.models.insert("demo/chat".into(), three);

@@ -6,7 +6,7 @@ pub(super) mod host;
 mod latency;
 mod overhead;
 mod prefix;
-mod prompts;
+pub(super) mod prompts;
 mod ratio;
 mod setting;
 mod streams;

@@ -4,6 +4,7 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::state::App;
 use crate::args::TokenSha256;
+use crate::exit::Reason;
 use crate::swap::{SwapError, Swapper};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -38,15 +39,18 @@ pub(super) async fn swap(
     Ok(Json(json!({"variant": variant, "seconds": swapped.took.as_secs_f64(), "drained": swapped.drained})))
 }
 
-/// `GET /admin/variant`: what is served now, and what could be.
+/// `GET /admin/variant`: what is served now, what could be, and whether that is about to change.
 pub(super) async fn serving(
     State(app): State<Arc<App>>,
     Extension(admin): Extension<Option<Arc<Admin>>>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
-    allowed(admin.as_ref(), &headers)?;
+    let admin = allowed(admin.as_ref(), &headers)?;
+    let swapping = admin.swapper.is_busy();
     let variants: Vec<&str> = app.config.variants.iter().map(|file| file.name.as_str()).collect();
-    Ok(Json(json!({"variant": app.current().map(|loaded| loaded.variant.clone()), "variants": variants})))
+    Ok(Json(
+        json!({"variant": app.current().map(|loaded| loaded.variant.clone()), "variants": variants, "swapping": swapping}),
+    ))
 }
 
 fn allowed(admin: Option<&Arc<Admin>>, headers: &HeaderMap) -> Result<Arc<Admin>, ApiError> {
@@ -64,6 +68,10 @@ fn refused(error: &SwapError) -> ApiError {
         SwapError::Busy => (StatusCode::CONFLICT, "swap_under_way"),
         SwapError::NotServing => (StatusCode::SERVICE_UNAVAILABLE, "engine_unavailable"),
         SwapError::Unknown(..) => (StatusCode::NOT_FOUND, "unknown_variant"),
+        // It says nothing about the variant: the next try may go well.
+        SwapError::Failed(failure) if failure.reason == Reason::SystemFailed => {
+            (StatusCode::SERVICE_UNAVAILABLE, "swap_failed")
+        }
         SwapError::Failed(_) => (StatusCode::UNPROCESSABLE_ENTITY, "swap_failed"),
     };
     ApiError::new(status, code, error.to_string())

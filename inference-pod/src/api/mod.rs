@@ -204,6 +204,8 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
 
 async fn ready(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
     match app.phase() {
+        // New requests wait for a variant that has yet to be loaded: others serve them sooner.
+        Phase::Ready if app.current().is_none() => (StatusCode::SERVICE_UNAVAILABLE, "swapping\n"),
         Phase::Ready => (StatusCode::OK, "ready\n"),
         Phase::Loading => (StatusCode::SERVICE_UNAVAILABLE, "loading\n"),
         Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),

@@ -7,12 +7,14 @@ use crate::api::form::Forms;
 use crate::api::state::Loaded;
 use crate::driver::{Driver, Message};
 use crate::exit::{Failure, Reason, TerminationLog};
+use crate::gguf::Gguf;
 use crate::limits::QUEUE_PER_SLOT;
 use crate::memory::Load;
 use crate::metrics::{LoadPhase, Metrics};
-use crate::prepare::Prepared;
+use crate::prepare::{Draft, Prepared};
 use crate::profile::{self, Profile, Store, Way};
 use crate::scheduler::Capacity;
+use crate::speculation::{Drafter, Policy};
 use crate::tokenizer::{self, Specials};
 use quartermaster_core::chat::{ChatTemplate, TemplateError};
 use quartermaster_core::wire::serve::TokenizerBundle;
@@ -34,6 +36,8 @@ pub struct Shared {
     pub ways: Arc<[Way]>,
     /// Measurements of earlier starts.
     pub profiles: Store,
+    /// How many tokens a draft guesses; none lets the measured costs decide.
+    pub draft_tokens: Option<u32>,
 }
 
 /// An engine that has begun to load.
@@ -74,15 +78,19 @@ fn run(prepared: Prepared, shared: &Shared, say_ready: SayReady) -> Result<(), F
     let variant = prepared.variant.clone();
     let vocabulary: Arc<dyn Vocabulary> = Arc::new(weights.clone());
     let (inbox, messages) = channel();
-    let (engine, load) = match warm(&weights, &prepared, shared) {
+    let (engine, load, profile) = match warm(&weights, &prepared, shared) {
         Ok(warm) => warm,
         Err(error) => {
             drop(say_ready.send(Err(failed(error.clone()))));
             return Err(failed(error));
         }
     };
+    let draft = prepared.draft.as_ref().and_then(|draft| draft_weights(draft, shared));
+    let drafter = draft.as_ref().zip(prepared.draft.as_ref());
+    let drafter = drafter.and_then(|(weights, draft)| drafter_of(draft, weights, profile, shared));
     shared.log.clear();
-    let mut driver = Driver::new(engine, Arc::clone(&vocabulary), Arc::clone(&shared.metrics), capacity(load));
+    let driver = Driver::new(engine, Arc::clone(&vocabulary), Arc::clone(&shared.metrics), capacity(load));
+    let mut driver = driver.with_drafter(drafter);
     let way = (load.flash_attention, load.sharing);
     let embedder = prepared.embedding.map(|load| Embedder::new(weights.clone(), load, shared.threads));
     let loaded = Loaded { embedder, ..loaded(&prepared, way, vocabulary, inbox) };
@@ -114,9 +122,9 @@ fn warm<'w>(
     weights: &'w LlamaWeights,
     prepared: &Prepared,
     shared: &Shared,
-) -> Result<(LlamaEngine<'w>, Load), EngineError> {
+) -> Result<(LlamaEngine<'w>, Load, Profile), EngineError> {
     let begin = Instant::now();
-    let profile = known_or_measured(weights, prepared, shared)?;
+    let profile = known_or_measured(weights, &prepared.gguf, prepared.load, &shared.ways, shared)?;
     let load = profile.choose(prepared.load);
     let mut engine = weights.engine(load, shared.threads)?;
     let token = weights.specials().eos.unwrap_or_default();
@@ -125,18 +133,48 @@ fn warm<'w>(
     shared.metrics.profile(&profile, load);
     let (variant, threads) = (&prepared.variant, shared.threads);
     tracing::info!(variant, threads, slots = load.slots, seconds = begin.elapsed().as_secs_f64(), ?profile, "warm");
-    Ok((engine, load))
+    Ok((engine, load, profile))
 }
 
-fn known_or_measured(weights: &LlamaWeights, prepared: &Prepared, shared: &Shared) -> Result<Profile, EngineError> {
-    let allowed = |profile: &Profile| shared.ways.contains(&profile.way());
-    let known = shared.profiles.get(&prepared.gguf, prepared.load, shared.threads).filter(allowed);
+fn known_or_measured(
+    weights: &LlamaWeights,
+    gguf: &Gguf,
+    load: Load,
+    ways: &[Way],
+    shared: &Shared,
+) -> Result<Profile, EngineError> {
+    let allowed = |profile: &Profile| ways.contains(&profile.way());
+    let known = shared.profiles.get(gguf, load, shared.threads).filter(allowed);
     if let Some(profile) = known {
         return Ok(profile);
     }
-    let profile = profile::measure(weights, prepared.load, shared.threads, &shared.ways)?;
-    shared.profiles.put(&prepared.gguf, prepared.load, shared.threads, profile);
+    let profile = profile::measure(weights, load, shared.threads, ways)?;
+    shared.profiles.put(gguf, load, shared.threads, profile);
     Ok(profile)
+}
+
+/// Answers do not depend on a draft: without one they only come later, so the log is all that says why there is none.
+fn draft_weights(draft: &Draft, shared: &Shared) -> Option<LlamaWeights> {
+    let begin = Instant::now();
+    let loaded = LlamaWeights::load(&draft.gguf.path);
+    let loaded = loaded.map_err(|error| tracing::error!(draft = draft.variant, %error, "no guesses")).ok()?;
+    shared.metrics.phase(LoadPhase::Draft, begin.elapsed());
+    Some(loaded)
+}
+
+fn drafter_of<'w>(
+    draft: &Draft,
+    weights: &'w LlamaWeights,
+    served: Profile,
+    shared: &Shared,
+) -> Option<Drafter<LlamaEngine<'w>>> {
+    let ways = [(draft.load.flash_attention, draft.load.sharing)];
+    let profile = known_or_measured(weights, &draft.gguf, draft.load, &ways, shared);
+    let made = profile.and_then(|profile| Ok((profile, weights.engine(draft.load, shared.threads)?)));
+    let (profile, engine) = made.map_err(|error| tracing::error!(draft = draft.variant, %error, "no guesses")).ok()?;
+    let policy = Policy::new(served, profile, draft.load.slots, shared.draft_tokens);
+    let sequences = usize::try_from(draft.load.slots).unwrap_or(1);
+    Some(Drafter::new(engine, sequences, policy))
 }
 
 fn capacity(load: Load) -> Capacity {

@@ -317,6 +317,12 @@ impl Pool {
         std::mem::take(&mut self.ops)
     }
 
+    /// Cells that nobody holds.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        self.free.len()
+    }
+
     /// Cells that any sequence holds.
     #[must_use]
     pub fn used(&self) -> usize {

@@ -149,6 +149,39 @@ fn where_the_cache_runs_out_the_youngest_of_the_least_important_waits_and_comput
 }
 
 #[test]
+fn guesses_are_computed_along_and_those_that_held_are_not_computed_again() {
+    let mut s = scheduler(1, 40, 40, 4);
+    s.enqueue(request(1, own(1, 3), 6)).unwrap();
+    turn(&mut s, 100);
+    assert_eq!(s.decoding(), [Decoding { id: 1, most: 4 }]);
+    s.guess(1, vec![8, 9, 10]);
+    let step = s.plan(100, NOW);
+    assert_eq!((rows(&step), &step.work[0].guesses[..], step.tokens()), (vec![(1, 3, 1, true)], &[8, 9, 10][..], 4));
+    s.verified(1, 2);
+    [8, 9, 77].into_iter().for_each(|token| s.push(1, token));
+    assert_eq!(s.decoding(), [Decoding { id: 1, most: 1 }]);
+    let step = s.plan(100, NOW);
+    assert_eq!(rows(&step), [(1, 6, 1, true)], "77 alone");
+    assert_eq!(step.ops, [KvOp::Keep { sequence: step.work[0].sequence, tokens: 6 }]);
+    s.push(1, 78);
+    s.guess(1, vec![1, 2]);
+    assert!(s.plan(100, NOW).work[0].guesses.is_empty(), "nothing is left to guess");
+}
+
+#[test]
+fn where_cells_are_scarce_nothing_is_guessed() {
+    let mut s = scheduler(1, 20, 20, 4);
+    s.enqueue(request(1, own(1, 17), 3)).unwrap();
+    turn(&mut s, 100);
+    s.guess(1, vec![8]);
+    assert_eq!(s.plan(100, NOW).work[0].guesses, [8]);
+    s.verified(1, 0);
+    s.push(1, 9);
+    s.guess(1, vec![8]);
+    assert!(s.plan(100, NOW).work[0].guesses.is_empty());
+}
+
+#[test]
 fn a_failed_step_empties_the_cache_and_keeps_those_who_wait() {
     let mut s = scheduler(1, 40, 40, 4);
     s.enqueue(request(1, own(1, 20), 5)).unwrap();
@@ -181,7 +214,7 @@ fn the_least_important_is_served_beside_a_flood_of_important_ones() {
 #[derive(Clone, Debug)]
 enum Action {
     Enqueue { family: u64, shared: usize, length: usize, generate: usize, priority: u16, tenant: u8 },
-    Step { prefill: usize },
+    Step { prefill: usize, good: usize, bad: usize },
     Cancel { nth: usize },
     Lose,
 }
@@ -192,7 +225,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         6 => enqueue.prop_map(|(family, shared, length, generate, priority, tenant)| Action::Enqueue {
             family, shared, length, generate, priority: priority * 100, tenant
         }),
-        12 => (1_usize..50).prop_map(|prefill| Action::Step { prefill }),
+        12 => (1_usize..50, 0_usize..4, 0_usize..3).prop_map(|(prefill, good, bad)| Action::Step { prefill, good, bad }),
         2 => (0_usize..8).prop_map(|nth| Action::Cancel { nth }),
         1 => Just(Action::Lose),
     ];
@@ -245,6 +278,20 @@ impl World {
         }
     }
 
+    /// What comes after a text of this length.
+    fn next(length: usize) -> Token {
+        1_000_000 + Token::try_from(length).unwrap()
+    }
+
+    /// Guesses, of which the first `good` hold, for all who wait for their next token.
+    fn guess(&mut self, good: usize, bad: usize) {
+        for decoding in self.scheduler.decoding() {
+            let length = self.known[&decoding.id].text.len();
+            let right = (0..good).map(|at| Self::next(length + at));
+            self.scheduler.guess(decoding.id, right.chain(std::iter::repeat_n(5, bad)).collect());
+        }
+    }
+
     fn step(&mut self, prefill: usize) {
         let waiting_for_tokens = self.scheduler.entries.iter().filter(|(_, entry)| entry.decodes());
         let waiting_for_tokens: BTreeSet<RequestId> = waiting_for_tokens.map(|(id, _)| *id).collect();
@@ -260,11 +307,21 @@ impl World {
             assert_eq!(held[..], known.text[..work.from], "it would compute on another text");
             held.extend_from_slice(&known.text[work.from..work.from + work.count]);
             assert_eq!(work.yields, held.len() == known.text.len());
+            held.extend_from_slice(&work.guesses);
+            assert!(work.yields || work.guesses.is_empty(), "a guess follows on the last token only");
             prompt_tokens += if waiting_for_tokens.contains(&work.id) { 0 } else { work.count };
             if work.yields {
-                let token = 1_000_000 + Token::try_from(known.text.len()).unwrap();
-                known.text.push(token);
-                self.scheduler.push(work.id, token);
+                let length = known.text.len();
+                let right = |(at, guess): (usize, &Token)| *guess == Self::next(length + at);
+                let held = work.guesses.iter().enumerate().take_while(|each| right(*each)).count();
+                if !work.guesses.is_empty() {
+                    self.scheduler.verified(work.id, held);
+                }
+                for at in 0..=held {
+                    known.text.push(Self::next(length + at));
+                    self.scheduler.push(work.id, Self::next(length + at));
+                }
+                assert!(known.text.len() <= known.prompt + known.generate, "more than was asked for");
             }
         }
         assert!(prompt_tokens <= prefill, "the prompt budget is broken");
@@ -326,7 +383,10 @@ proptest! {
                     let prompt = prompt(family, shared, world.next, length);
                     world.enqueue(prompt, generate, flow);
                 }
-                Action::Step { prefill } => world.step(prefill),
+                Action::Step { prefill, good, bad } => {
+                    world.guess(good, bad);
+                    world.step(prefill);
+                }
                 Action::Cancel { nth } => {
                     if let Some(id) = world.known.keys().nth(nth).copied() {
                         world.end(id);

@@ -53,8 +53,8 @@ pub enum Refusal {
     Duplicate,
 }
 
-/// What one request computes in a step: tokens `from..from + count` of its text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What one request computes in a step: tokens `from..from + count` of its text, then what was guessed to follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Work {
     /// Whose.
     pub id: RequestId,
@@ -66,6 +66,17 @@ pub struct Work {
     pub count: usize,
     /// Whether the last of them yields a new token.
     pub yields: bool,
+    /// Tokens that may follow on the last one; each yields the one after it, if it holds.
+    pub guesses: Vec<Token>,
+}
+
+/// A request that waits for its next token, and how many tokens may be guessed beyond that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decoding {
+    /// Which.
+    pub id: RequestId,
+    /// Most guesses: what is guessed and held counts as generated.
+    pub most: usize,
 }
 
 /// A request that begins to compute.
@@ -96,6 +107,6 @@ impl Step {
     /// Tokens in the batch.
     #[must_use]
     pub fn tokens(&self) -> usize {
-        self.work.iter().map(|work| work.count).sum()
+        self.work.iter().map(|work| work.count + work.guesses.len()).sum()
     }
 }

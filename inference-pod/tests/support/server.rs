@@ -123,6 +123,7 @@ pub fn config(slots: u32, context: u32) -> ServeConfig {
         namespace: "demo".into(),
         variants: vec![file],
         variant: "v".into(),
+        draft: None,
         context_tokens: context,
         slots,
         memory_limit_bytes: None,

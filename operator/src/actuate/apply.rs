@@ -176,11 +176,13 @@ impl Actuator {
                 }
                 self.group(object, (placement, files), *replicas, index, guard, now).await
             }
-            Order::Tell { model, uid, pod, address, variant } => {
+            Order::Tell { model, generation, uid, pod, address, variant } => {
                 let Some(object) = index.models.get(model) else { return Ok(false) };
                 guard.leads("telling what to serve", &order.object())?;
+                guard.current("telling the replicas of", model, *generation)?;
                 let token = build::admin::token(&self.settings.admin_secret, object);
-                let call = Call { model, uid, pod, address, token, placement: variant.as_ref() };
+                let call =
+                    Call { model, generation: *generation, uid, pod, address, token, placement: variant.as_ref() };
                 Ok(self.teller.tell(&call) && variant.is_some())
             }
             Order::Stop { namespace, name } => self.stop(namespace, name, guard).await,

@@ -36,6 +36,8 @@ pub enum Order {
     Tell {
         /// `namespace/name` of the model.
         model: String,
+        /// Generation of the spec that the plan was made of.
+        generation: i64,
         /// UID of the pod.
         uid: String,
         /// Name of the pod.
@@ -95,7 +97,7 @@ pub fn orders(described: &Described<'_>, plan: &Plan) -> Vec<Order> {
             replicas: group.replicas,
             hold: group.hold,
         }));
-        orders.extend(planned.groups.iter().filter(|group| !group.hold).flat_map(|group| tell(described, key, group)));
+        orders.extend(planned.groups.iter().flat_map(|group| tell(described, key, generation, group)));
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         for group in index.groups_of(&namespace, &name).filter(|group| !named(planned, &group.placement)) {
             let hardware = (group.placement.class.clone(), group.placement.devices);
@@ -115,26 +117,31 @@ pub fn orders(described: &Described<'_>, plan: &Plan) -> Vec<Order> {
 }
 
 /// Pods that have not said what they serve are asked. Of those that serve another variant than planned and hold its file,
-/// one at a time is told to serve it, so that no more than one is busy with it.
-fn tell(described: &Described<'_>, key: &str, planned: &GroupPlan) -> Vec<Order> {
+/// one at a time is told to serve it, so that no more than one is busy with it; none while their group is held, before it is
+/// written down what they are to serve, or after one could not.
+fn tell(described: &Described<'_>, key: &str, generation: i64, planned: &GroupPlan) -> Vec<Order> {
     let Some(group) = described.group(key, &planned.placement) else { return Vec::new() };
-    let expected = described.hash(key, &planned.placement);
-    // A template that is about to change replaces them all.
-    if expected.as_deref() != Some(&group.config_hash) {
-        return Vec::new();
-    }
-    let of_group =
-        |pod: &&PodView| pod.placement.same_hardware(&planned.placement) && pod.config_hash == group.config_hash;
-    let pods: Vec<&PodView> = described.index.pods_of(&group.namespace, &group.model).filter(of_group).collect();
+    let all = || {
+        let pods = described.index.pods_of(&group.namespace, &group.model);
+        pods.filter(|pod| pod.live() && pod.placement.same_hardware(&planned.placement))
+    };
+    let pods: Vec<&PodView> = all().filter(|pod| pod.ready()).collect();
     let order = |pod: &PodView, variant: Option<&Placement>| {
         let (model, uid, name) = (key.to_owned(), pod.uid.clone(), pod.name.clone());
-        Some(Order::Tell { model, uid, pod: name, address: pod.address()?, variant: variant.cloned() })
+        Some(Order::Tell { model, generation, uid, pod: name, address: pod.address()?, variant: variant.cloned() })
     };
-    let ready = || pods.iter().filter(|pod| pod.ready());
-    let ask = ready().filter(|pod| pod.known == Known::Assumed).filter_map(|pod| order(pod, None));
-    let busy = pods.iter().any(|pod| pod.known == Known::Asked);
-    let other = ready().find(|pod| pod.known == Known::Said && pod.placement.variant != planned.placement.variant);
-    let swap = other.filter(|_| !busy).and_then(|pod| order(pod, Some(&planned.placement)));
+    let ask = pods.iter().filter(|pod| pod.known == Known::Assumed).filter_map(|pod| order(pod, None));
+    let swaps = !planned.hold
+        && group.placement == planned.placement
+        // One that swaps may be unready meanwhile.
+        && pods.iter().all(|pod| pod.known == Known::Said)
+        && all().all(|pod| pod.known != Known::Asked)
+        && described.failed(key, &planned.placement).is_none()
+        // A template that is about to change replaces them all.
+        && described.hash(key, &planned.placement).as_deref() == Some(&group.config_hash);
+    let other =
+        |pod: &&&PodView| pod.config_hash == group.config_hash && pod.placement.variant != planned.placement.variant;
+    let swap = pods.iter().find(other).filter(|_| swaps).and_then(|pod| order(pod, Some(&planned.placement)));
     ask.chain(swap).collect()
 }
 
@@ -270,6 +277,7 @@ mod tests {
         let (memory, settings) = (Memory::default(), Settings::default());
         let described = Described { index: &index, memory: &memory, settings: &settings, now: Millis(0) };
         held.config_hash = described.hash("demo/chat", &placement("q4", "cpu-standard", 1)).unwrap();
+        held.placement.variant = "q4".into();
         for (name, variant, known) in pods {
             let ready = ready_pod("demo", "chat", variant, "cpu-standard", 1);
             let config_hash = held.config_hash.clone();
@@ -300,8 +308,11 @@ mod tests {
 
     #[test]
     fn pods_that_are_to_be_replaced_are_told_nothing() {
-        let pods = [("a", "q8", Known::Said), ("b", "q8", Known::Assumed)];
+        let pods = [("a", "q8", Known::Said), ("b", "q8", Known::Said)];
         assert_eq!(told(&pods, |group| group.config_hash = "older".into()), []);
+        assert_eq!(told(&pods, |group| group.placement.variant = "q8".into()), [], "it is not written down yet");
+        let assumed = [("a", "q8", Known::Assumed)];
+        assert_eq!(told(&assumed, |group| group.config_hash = "older".into()), [("a".to_owned(), None)], "but asked");
     }
 
     #[test]

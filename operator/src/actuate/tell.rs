@@ -18,6 +18,8 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// What is asked of whom.
 pub(super) struct Call<'a> {
     pub(super) model: &'a str,
+    /// Of the spec that the plan was made of.
+    pub(super) generation: i64,
     pub(super) uid: &'a str,
     pub(super) pod: &'a str,
     /// `ip:port`.
@@ -43,6 +45,9 @@ enum Error {
 #[derive(Deserialize)]
 struct Serving {
     variant: Option<String>,
+    /// It is about to be another one, by an order that somebody gave before.
+    #[serde(default)]
+    swapping: bool,
 }
 
 #[derive(Deserialize)]
@@ -61,7 +66,8 @@ pub struct Teller {
     http: reqwest::Client,
     shared: Shared,
     refusals: mpsc::Sender<Refusal>,
-    free: Arc<Semaphore>,
+    asking: Arc<Semaphore>,
+    swapping: Arc<Semaphore>,
 }
 
 impl Teller {
@@ -69,24 +75,30 @@ impl Teller {
     #[must_use]
     pub fn new(http: reqwest::Client, shared: Shared) -> (Self, mpsc::Receiver<Refusal>) {
         let (refusals, heard) = mpsc::channel(limits::TOLD_AT_ONCE);
-        (Self { http, shared, refusals, free: Arc::new(Semaphore::new(limits::TOLD_AT_ONCE)) }, heard)
+        let [asking, swapping] =
+            [limits::ASKED_AT_ONCE, limits::TOLD_AT_ONCE].map(|most| Arc::new(Semaphore::new(most)));
+        (Self { http, shared, refusals, asking, swapping }, heard)
     }
 
     /// Begins the call, and what the pod says is in the index when it ends. False where too many are under way: the next
     /// tick comes back to it.
     pub(super) fn tell(&self, call: &Call<'_>) -> bool {
-        let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() else { return false };
+        let free = if call.placement.is_some() { &self.swapping } else { &self.asking };
+        let Ok(permit) = Arc::clone(free).try_acquire_owned() else { return false };
         self.shared.write(|index| index.told(call.uid, Known::Asked, None));
         let (teller, model, uid, pod) = (self.clone(), call.model.to_owned(), call.uid.to_owned(), call.pod.to_owned());
+        let generation = call.generation;
         let (address, token, placement) = (call.address.to_owned(), call.token.clone(), call.placement.cloned());
         tokio::spawn(async move {
             let url = format!("http://{address}/admin/variant");
             let said = match &placement {
                 None => teller.ask(&url, &token).await,
-                Some(placement) => teller.order(&url, &token, &model, &pod, placement).await,
+                Some(placement) => teller.order(&url, &token, (&model, &pod), (placement, generation)).await,
             };
             let (known, variant) = match &said {
-                Ok(variant) => (Known::Said, variant.as_deref()),
+                Ok(Some(variant)) => (Known::Said, Some(variant.as_str())),
+                // Between two variants: it is asked again.
+                Ok(None) => (Known::Assumed, None),
                 Err(error) => {
                     tracing::warn!(model, pod, error = %crate::error::chain(error), "what a replica serves is not known");
                     (Known::Assumed, None)
@@ -96,8 +108,8 @@ impl Teller {
                 teller.shared.endpoints.notify_one();
             }
             drop(permit);
-            // A pod that does not answer is asked again by the next tick, not at once.
-            if said.is_ok() {
+            // The next one of its group may be told. Whoever was only asked waits for the next tick.
+            if placement.is_some() && said.is_ok() {
                 teller.shared.replicas.notify_one();
             }
         });
@@ -113,9 +125,8 @@ impl Teller {
         &self,
         url: &str,
         token: &str,
-        model: &str,
-        pod: &str,
-        placement: &Placement,
+        (model, pod): (&str, &str),
+        (placement, generation): (&Placement, i64),
     ) -> Result<Option<String>, Error> {
         let variant = &placement.variant;
         tracing::info!(model, pod, variant, "a replica is told to serve it");
@@ -125,7 +136,7 @@ impl Teller {
         if status == StatusCode::UNPROCESSABLE_ENTITY {
             let message = words(&text);
             tracing::warn!(model, pod, variant, message, "a replica can't serve it");
-            let refusal = Refusal { model: model.to_owned(), placement: placement.clone(), message };
+            let refusal = Refusal { model: model.to_owned(), placement: placement.clone(), generation, message };
             // One that is not heard is refused again.
             drop(self.refusals.try_send(refusal));
             return self.ask(url, token).await;
@@ -157,13 +168,13 @@ impl Teller {
     }
 }
 
-/// What the pod says that it serves; none while it serves nothing.
+/// What the pod says that it serves; none while it serves nothing, or is about to serve another.
 fn serving(status: StatusCode, text: &str) -> Result<Option<String>, Error> {
     if !status.is_success() {
         return Err(Error::Status(status, words(text)));
     }
     let serving: Serving = serde_json::from_str(text).map_err(|error| Error::Answer(error.to_string()))?;
-    Ok(serving.variant)
+    Ok(serving.variant.filter(|_| !serving.swapping))
 }
 
 fn words(text: &str) -> String {
@@ -181,15 +192,18 @@ mod tests {
     use serde_json::{Value, json};
 
     const TOKEN: &str = "t";
+    /// Of a pod that is about to serve another variant.
+    const BUSY: &str = "b";
 
     /// A pod that serves q8, can be told to serve q4, and nothing else.
     async fn pod() -> String {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let known = |headers: &HeaderMap| headers["authorization"] == format!("Bearer {TOKEN}");
-        let ask = move |headers: HeaderMap| async move {
-            let status = if known(&headers) { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
-            (status, Json(json!({"variant": "q8", "error": {"message": "wrong token"}})))
+        let ask = |headers: HeaderMap| async move {
+            let shown = |token: &str| headers["authorization"] == format!("Bearer {token}");
+            let (known, swapping) = (shown(TOKEN) || shown(BUSY), shown(BUSY));
+            let status = if known { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+            (status, Json(json!({"variant": "q8", "swapping": swapping, "error": {"message": "wrong token"}})))
         };
         let order = |Json(order): Json<Value>| async move {
             match order["variant"].as_str() {
@@ -214,7 +228,15 @@ mod tests {
         let address = pod().await;
         let placement = variant.map(|variant| placement(variant, "cpu", 1));
         let (uid, pod, token) = (&listed.uid, &listed.name, token.to_owned());
-        let call = Call { model: "demo/chat", uid, pod, address: &address, token, placement: placement.as_ref() };
+        let call = Call {
+            model: "demo/chat",
+            generation: 3,
+            uid,
+            pod,
+            address: &address,
+            token,
+            placement: placement.as_ref(),
+        };
         assert!(teller.tell(&call));
         let look = |shared: &Shared| {
             shared.with(|index| {
@@ -249,14 +271,20 @@ mod tests {
     async fn a_pod_that_is_busy_or_knows_us_not_is_asked_again_later() {
         assert_eq!(told(Some("q1"), TOKEN).await, ("q1".into(), Known::Assumed, None));
         assert_eq!(told(None, "wrong").await, ("q1".into(), Known::Assumed, None));
+        assert_eq!(told(None, BUSY).await, ("q1".into(), Known::Assumed, None));
     }
 
     #[tokio::test]
     async fn so_many_are_told_at_a_time() {
         let (teller, _refusals) = Teller::new(reqwest::Client::new(), Shared::default());
-        let call =
-            || Call { model: "m", uid: "u", pod: "p", address: "127.0.0.1:1", token: String::new(), placement: None };
-        let begun = (0..=limits::TOLD_AT_ONCE).filter(|_| teller.tell(&call())).count();
-        assert_eq!(begun, limits::TOLD_AT_ONCE);
+        let (model, uid, pod, address) = ("m", "u", "p", "127.0.0.1:1");
+        let call = || Call { model, generation: 1, uid, pod, address, token: String::new(), placement: None };
+        let begun = (0..=limits::ASKED_AT_ONCE).filter(|_| teller.tell(&call())).count();
+        assert_eq!(begun, limits::ASKED_AT_ONCE);
+        let placement = placement("q4", "cpu", 1);
+        assert!(
+            teller.tell(&Call { placement: Some(&placement), ..call() }),
+            "who is asked keeps nobody from being told"
+        );
     }
 }

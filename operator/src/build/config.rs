@@ -75,6 +75,7 @@ pub fn serve_config(shape: &Shape<'_>) -> Result<ServeConfig, Error> {
         namespace: shape.model.namespace().unwrap_or_default(),
         variants: files.collect(),
         variant: shape.placement.variant.clone(),
+        draft: None,
         context_tokens: u32::try_from(serving.context_tokens).map_err(|_| range("spec.serving.contextTokens"))?,
         slots: u32::try_from(serving.parallel_requests).map_err(|_| range("spec.serving.parallelRequests"))?,
         // A GPU's memory is not the container's.

@@ -14,8 +14,9 @@ pub enum Fault {
     Swap,
 }
 
-/// The variants, in the order of the spec. Pods keep what they hold (`live`) as long as the variant to serve is among it and
-/// none of it keeps them from starting, so that they are not replaced for a file that nobody asks for.
+/// The variants, in the order of the spec. Pods keep what they hold (`live`), in its order, as long as the variant to serve is
+/// among it, all of it is declared and none of it keeps them from starting: they are not replaced for a file that nobody
+/// asks for.
 #[must_use]
 pub fn files(
     model: &ModelDeployment,
@@ -25,26 +26,29 @@ pub fn files(
 ) -> Vec<String> {
     let on = |variant: &Variant| Placement { variant: variant.name.clone(), ..placement.clone() };
     let asked = |variant: &Variant| variant.name == placement.variant;
-    let offered = model.spec.variants.iter().filter(|variant| asked(variant) || offered(model, variant, placement));
-    let offered: Vec<&Variant> = offered.collect();
-    let kept = live.filter(|live| {
-        let mut held = offered.iter().filter(|variant| live.contains(&variant.name));
-        live.contains(&placement.variant)
-            && held.all(|variant| asked(variant) || fault(&on(variant)) != Some(Fault::Start))
+    let variants = &model.spec.variants;
+    let kept = live.filter(|live| live.contains(&placement.variant)).and_then(|live| {
+        let held = live.iter().filter_map(|name| variants.iter().find(|variant| variant.name == *name));
+        let held: Vec<&Variant> = held.filter(|variant| asked(variant) || can_be_read(variant)).collect();
+        let starts = |variant: &&Variant| asked(variant) || fault(&on(variant)) != Some(Fault::Start);
+        held.iter().all(starts).then_some(held)
     });
-    let chosen = offered.into_iter().filter(|variant| match kept {
-        Some(live) => live.contains(&variant.name),
-        None => asked(variant) || fault(&on(variant)).is_none(),
-    });
-    chosen.map(|variant| variant.name.clone()).collect()
+    let all = || {
+        let free = |variant: &&Variant| offered(model, variant, placement) && fault(&on(variant)).is_none();
+        variants.iter().filter(|variant| asked(variant) || free(variant)).collect()
+    };
+    kept.unwrap_or_else(all).into_iter().map(|variant| variant.name.clone()).collect()
+}
+
+fn can_be_read(variant: &Variant) -> bool {
+    variant.format == Format::GGUF && Source::parse(&variant.source).is_ok()
 }
 
 /// Whether a variant may ever be served on this hardware.
 fn offered(model: &ModelDeployment, variant: &Variant, placement: &Placement) -> bool {
     let score = variant.quality.score.millionths().ok();
     let floor = model.spec.quality_floor.as_ref().and_then(|floor| floor.millionths().ok());
-    variant.format == Format::GGUF
-        && Source::parse(&variant.source).is_ok()
+    can_be_read(variant)
         && floor.is_none_or(|floor| score.is_some_and(|score| score >= floor))
         && variant.hardware.iter().any(|hardware| {
             hardware.class == placement.class
@@ -85,7 +89,11 @@ mod tests {
 
     #[test]
     fn a_live_group_keeps_what_it_holds() {
-        assert_eq!(held(Some(&["q4", "q8"]), &[]), ["q8", "q4"], "a new variant replaces no pod");
+        assert_eq!(
+            held(Some(&["q4", "q8"]), &[]),
+            ["q4", "q8"],
+            "neither a new variant nor another order replaces a pod"
+        );
         assert_eq!(held(Some(&["q4", "gone"]), &[]), ["q4"]);
         assert_eq!(held(Some(&["q8", "q4"]), &[("q8", Fault::Swap)]), ["q8", "q4"]);
     }

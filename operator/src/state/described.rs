@@ -41,7 +41,8 @@ impl<'a> Described<'a> {
     #[must_use]
     pub fn files(&self, key: &str, placement: &Placement) -> Vec<String> {
         let Some(model) = self.index.models.get(key) else { return Vec::new() };
-        let live = self.group(key, placement).map(|group| group.files.as_slice());
+        // Without a replica there is nothing to keep.
+        let live = self.group(key, placement).filter(|group| group.wanted > 0).map(|group| group.files.as_slice());
         build::files(model, placement, live, |on| self.failed(key, on).map(|failed| failed.fault))
     }
 

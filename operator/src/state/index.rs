@@ -140,6 +140,11 @@ impl Index {
         true
     }
 
+    /// What pods said is an assumption from now on, until they say it again.
+    pub fn ask_anew(&mut self) {
+        self.pods.values_mut().filter(|pod| pod.known == Known::Said).for_each(|pod| pod.known = Known::Assumed);
+    }
+
     /// A pod starts with what its group is to serve then; what is known of it since stays known until it starts again.
     fn with_variant(&self, key: &str, pod: PodView) -> PodView {
         if !pod.placement.variant.is_empty() {
@@ -314,6 +319,8 @@ mod tests {
         assert!(index.told(&uid, Known::Said, Some("q2")), "gateways name the variant");
         apply(&mut index, 0);
         assert_eq!(serves(&index), ("q2".into(), Known::Said));
+        index.ask_anew();
+        assert_eq!(serves(&index), ("q2".into(), Known::Assumed), "another leader may have been at it");
         apply(&mut index, 1);
         assert_eq!(serves(&index), ("q4".into(), Known::Assumed), "it reads what it is to serve when it starts");
         assert!(!index.told("gone", Known::Said, Some("q8")));

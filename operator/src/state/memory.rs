@@ -38,6 +38,8 @@ pub struct Refusal {
     pub model: String,
     /// What it was to serve.
     pub placement: Placement,
+    /// Generation of the spec that the order was given for.
+    pub generation: i64,
     /// The pod's own words.
     pub message: String,
 }
@@ -99,8 +101,7 @@ impl Memory {
         self.wakes.retain(|key, _| known(key));
     }
 
-    /// Notes measured capacity and start-up times. What a replica measures while it is told to serve another variant is of
-    /// neither.
+    /// Notes measured capacity and start-up times. What a replica measures is of the variant that it said it serves.
     pub fn measure<'a>(&mut self, pods: impl Iterator<Item = &'a PodView>, readings: &Readings) {
         let mut measured: BTreeMap<(String, Placement), Capacity> = BTreeMap::new();
         let mut present = BTreeSet::new();
@@ -108,7 +109,7 @@ impl Memory {
             present.insert(pod.uid.clone());
             let key = crate::names::key(&pod.namespace, &pod.model);
             if let Some(capacity) =
-                readings.pods.get(&pod.uid).and_then(capacity).filter(|_| pod.ready() && pod.known != Known::Asked)
+                readings.pods.get(&pod.uid).and_then(capacity).filter(|_| pod.ready() && pod.known == Known::Said)
             {
                 let best = measured.entry((key.clone(), pod.placement.clone())).or_insert(capacity);
                 if capacity.tokens_per_second > best.tokens_per_second {

@@ -324,8 +324,9 @@ pub fn note_failures(index: &Index, settings: &Settings, now: Millis, memory: &m
 
 /// A replica could not be told to serve a variant: like one that does not start, but it keeps no pod from starting.
 pub fn note_refusal(index: &Index, settings: &Settings, now: Millis, memory: &mut Memory, refusal: Refusal) {
-    let Refusal { model, placement, message } = refusal;
-    let Some(object) = index.models.get(&model) else { return };
+    let Refusal { model, placement, generation, message } = refusal;
+    let current = |object: &&Arc<ModelDeployment>| object.metadata.generation.unwrap_or(0) == generation;
+    let Some(_) = index.models.get(&model).filter(current) else { return };
     let described = Described { index, memory, settings, now };
     let Some(config_hash) = described.alone(&model, &placement) else { return };
     let failed = Failed {
@@ -333,7 +334,7 @@ pub fn note_refusal(index: &Index, settings: &Settings, now: Millis, memory: &mu
         message,
         fault: Fault::Swap,
         config_hash,
-        generation: object.metadata.generation.unwrap_or(0),
+        generation,
         at: now,
     };
     memory.models.entry(model).or_default().failures.insert(placement, failed);
@@ -349,11 +350,14 @@ fn failures(described: &Described<'_>) -> Vec<(String, Placement, Failed)> {
             let variant = failure.variant.clone().unwrap_or_else(|| pod.placement.variant.clone());
             let placement = Placement { variant, ..pod.placement.clone() };
             let serves = pods.iter().any(|other| other.placement == placement && other.ready());
+            // A file that nobody is served from: as long as others serve, it may be a bad moment of its registry.
+            let unasked = placement != pod.placement && pods.iter().any(|other| other.ready());
+            let blip = unasked && described.now.since(pod.created) < limits::FILE_GRACE;
             let waits = failure.reason == quartermaster_crds::condition::Reason::Unschedulable
                 && failure.since.is_none_or(|since| described.now.since(since) < limits::UNSCHEDULABLE_AFTER);
             let group = described.group(key, &pod.placement);
             let expected = described.hash(key, group.map_or(&pod.placement, |group| &group.placement));
-            if serves || waits || expected.as_deref() != Some(&pod.config_hash) {
+            if serves || blip || waits || expected.as_deref() != Some(&pod.config_hash) {
                 continue;
             }
             let Some(config_hash) = described.alone(key, &placement) else { continue };

@@ -165,7 +165,7 @@ impl GroupView {
             name: deployment.name_any(),
             owner: owner.map(|owner| owner.uid.clone()),
             model,
-            placement: placement(deployment.labels(), deployment.annotations().get(names::VARIANT)?.clone())?,
+            placement: placement(deployment.labels(), variant(deployment, &annotations)?)?,
             files: names::files(&annotations),
             config_hash: annotations.get(names::CONFIG_HASH).cloned().unwrap_or_default(),
             wanted: u32::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0),
@@ -186,6 +186,11 @@ fn controller<K: Resource<DynamicType = ()>>(object: &impl ResourceExt) -> Optio
 fn of_group(pod: &Pod, group: &str) -> bool {
     let replica_set = controller::<ReplicaSet>(pod).and_then(|owner| owner.name.strip_prefix(group)?.strip_prefix('-'));
     replica_set.is_some_and(|hash| pod.labels().get(names::POD_TEMPLATE_HASH).is_some_and(|label| label == hash))
+}
+
+/// What a Deployment is to serve; one from before variants were handed to pods says it in its template.
+fn variant(deployment: &Deployment, template: &BTreeMap<String, String>) -> Option<String> {
+    deployment.annotations().get(names::VARIANT).or_else(|| template.get(names::VARIANT)).cloned()
 }
 
 fn placement(labels: &BTreeMap<String, String>, variant: String) -> Option<Placement> {

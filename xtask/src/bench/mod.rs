@@ -3,8 +3,10 @@
 
 mod engine;
 mod figure;
+mod logits;
 mod peer;
 mod skeleton;
+mod soak;
 
 use anyhow::{Error, Result, bail};
 use clap::{Args, ValueEnum};
@@ -18,6 +20,10 @@ pub enum Bench {
     Skeleton,
     /// The inference server against llama.cpp's own, on the same files.
     Engine,
+    /// Whether the inference server says what the reference implementation says, on the same weights.
+    Logits,
+    /// Half an hour of the inference server under clients of every manner; its plot goes to docs/soak-engine.svg.
+    Soak,
 }
 
 /// What a program measured, and why it did not measure the rest.
@@ -40,6 +46,8 @@ pub fn run(options: &Options) -> Result<()> {
     let (goals, measurement) = match options.name {
         Bench::Skeleton => (skeleton::GOALS.as_slice(), skeleton::measure()?),
         Bench::Engine => (engine::GOALS.as_slice(), engine::measure()?),
+        Bench::Logits => (logits::GOALS.as_slice(), logits::measure()?),
+        Bench::Soak => (soak::GOALS.as_slice(), soak::measure()?),
     };
     let (figures, problems) = judge(goals, &measurement.values);
     for figure in figures {

@@ -137,7 +137,7 @@ impl Server {
     }
 
     /// Its process.
-    pub(super) fn process(&self) -> Result<Program> {
+    pub(in crate::bench) fn process(&self) -> Result<Program> {
         let pid = self.child.id().context("the server has ended")?;
         Ok(Program::of(i32::try_from(pid)?))
     }
@@ -170,6 +170,7 @@ fn serve(pod: &Pod<'_>) -> Result<ServeConfig> {
         model: MODEL.into(),
         namespace: MODEL.into(),
         variant: variants.first().context("no variant to serve")?.name.clone(),
+        draft: None,
         variants,
         context_tokens: pod.room.context,
         slots: pod.room.slots,

@@ -10,7 +10,7 @@ const WORDS: [&str; 32] = [
 ];
 
 /// About `tokens` tokens of text; another text for every `seed`.
-pub(super) fn prompt(tokens: u64, seed: u64) -> String {
+pub(in crate::bench) fn prompt(tokens: u64, seed: u64) -> String {
     let numbers = iter::successors(Some(mixed(seed)), |number| Some(mixed(*number)));
     let words = numbers.zip(0..tokens).filter_map(|(number, _)| WORDS.get(usize::try_from(number >> 59).ok()?));
     words.copied().collect::<Vec<_>>().join(" ")

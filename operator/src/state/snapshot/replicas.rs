@@ -12,20 +12,26 @@ pub(super) fn group(inputs: &Inputs<'_>, key: &str, view: &GroupView) -> Group {
         let matching = pods.filter(|pod| pod.placement.same_hardware(&view.placement) && matches(pod));
         u32::try_from(matching.count()).unwrap_or(u32::MAX)
     };
-    let outdated = outdated(inputs, key, view);
     let ready = count(&|pod| pod.ready() && pod.placement == view.placement);
     Group {
         placement: view.placement.clone(),
         wanted: view.wanted,
         ready,
+        serving: count(&PodView::ready),
         pending: view.wanted.saturating_sub(ready),
         draining: count(&|pod| pod.draining(inputs.now)),
         surplus: count(&PodView::live).saturating_sub(view.wanted),
         replacing: count(&|pod| pod.live() && pod.config_hash != view.config_hash),
-        outdated,
-        holds: if outdated { Vec::new() } else { view.files.clone() },
+        outdated: outdated(inputs, key, view),
+        holds: view.files.iter().filter(|variant| serves_in_place(inputs, key, view, variant)).cloned().collect(),
         startup: startup(inputs.index, inputs.memory, key, &view.placement),
     }
+}
+
+/// Whether its pods stay as they are when they are to serve this variant.
+fn serves_in_place(inputs: &Inputs<'_>, key: &str, view: &GroupView, variant: &str) -> bool {
+    let placement = Placement { variant: variant.to_owned(), ..view.placement.clone() };
+    inputs.described().hash(key, &placement).is_some_and(|hash| hash == view.config_hash)
 }
 
 /// Whether its pods would be described otherwise now. What can't be described any more stays as it is.

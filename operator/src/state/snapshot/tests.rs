@@ -190,6 +190,15 @@ fn old_pods_of_a_rolling_variant_are_not_ready_with_the_new_one() {
 }
 
 #[test]
+fn a_pod_that_serves_another_variant_of_its_group_serves_somebody() {
+    let mut world = holding(&["q8", "q4"]);
+    let view = world.index.group("demo/chat-cpu-standard-1").unwrap().clone();
+    world.put_group(GroupView { placement: placement("q4", "cpu-standard", 1), ..view });
+    let group = world.group();
+    assert_eq!((group.ready, group.serving, group.replacing), (0, 1, 0));
+}
+
+#[test]
 fn whoever_holds_a_device_is_counted_until_it_has_ended() {
     let mut world = World::new();
     let leaving = |name: &str, uid: &str, finished_at| {
@@ -313,6 +322,13 @@ fn holding(files: &[&str]) -> World {
 fn pods_that_hold_a_file_can_be_told_to_serve_it_unless_they_are_outdated() {
     let mut world = holding(&["q8", "q4"]);
     assert_eq!((world.group().holds, world.group().outdated), (vec!["q8".to_owned(), "q4".to_owned()], false));
+    let mut object = model("demo", "chat");
+    object.spec.variants[1].hardware[0].class = "cpu-standard".into();
+    object.spec.variants.remove(0);
+    let declared = world.index.models["demo/chat"].clone();
+    world.index.apply(Kind::ModelDeployment, "demo/chat".into(), Object::ModelDeployment(Arc::new(object)));
+    assert_eq!(world.group().holds, Vec::<String>::new(), "pods with a file that is no longer declared are replaced");
+    world.index.apply(Kind::ModelDeployment, "demo/chat".into(), Object::ModelDeployment(declared));
     world.settings.inference_image = "example/inference-pod:2".into();
     assert_eq!((world.group().holds, world.group().outdated), (vec![], true));
 }
@@ -324,8 +340,14 @@ fn a_file_that_keeps_pods_from_starting_is_held_against_its_variant_and_left_out
     let failure = Failure { reason, message: "no image".into(), since: None, variant: Some("q4".into()) };
     let config_hash = world.index.group("demo/chat-cpu-standard-1").unwrap().config_hash.clone();
     let starting = pod("demo", "chat", "q8", "cpu-standard", 1);
-    world.put_pod(PodView { name: "bad".into(), uid: "bad".into(), config_hash, failure: Some(failure), ..starting });
+    let created = Millis(NOW.0 - limits::FILE_GRACE.0);
+    let bad =
+        PodView { name: "bad".into(), uid: "bad".into(), config_hash, failure: Some(failure), created, ..starting };
     let mut memory = world.memory.clone();
+    world.put_pod(PodView { created: Millis(created.0 + 1), ..bad.clone() });
+    note_failures(&world.index, &world.settings, NOW, &mut memory);
+    assert!(memory.models.is_empty(), "a registry may have a bad moment, and others serve");
+    world.put_pod(bad);
     note_failures(&world.index, &world.settings, NOW, &mut memory);
     world.memory = memory;
     let candidates = world.build().snapshot.models["demo/chat"].candidates.clone();
@@ -339,8 +361,11 @@ fn a_file_that_keeps_pods_from_starting_is_held_against_its_variant_and_left_out
 fn a_refused_swap_bars_the_variant_and_replaces_no_pod() {
     let mut world = holding(&["q8", "q4"]);
     let on = placement("q4", "cpu-standard", 1);
-    let refusal = Refusal { model: "demo/chat".into(), placement: on, message: "too large".into() };
+    let refusal = Refusal { model: "demo/chat".into(), placement: on, generation: 1, message: "too large".into() };
     let mut memory = world.memory.clone();
+    let older = Refusal { generation: 0, ..refusal.clone() };
+    note_refusal(&world.index, &world.settings, NOW, &mut memory, older);
+    assert!(memory.models.is_empty(), "what was refused is not what is declared now");
     note_refusal(&world.index, &world.settings, NOW, &mut memory, refusal);
     world.memory = memory;
     let candidate = &world.build().snapshot.models["demo/chat"].candidates[1];
