@@ -99,8 +99,10 @@ fn joined(values: Vec<(BTreeMap<String, String>, f64)>, instants: &[(BTreeMap<St
     finite.filter_map(|(labels, value)| instants.get(&labels).map(|at| (labels.clone(), value, seconds(*at)))).collect()
 }
 
+/// An instant in seconds, to the millisecond: rounded to seconds, a sample could lie in the future.
 fn seconds(at: f64) -> Millis {
-    Millis::seconds(i64::from(count(at)))
+    let millis = count(at.fract() * 1_000.0);
+    Millis::seconds(i64::from(count(at.trunc()))).saturating_add(Millis(i64::from(millis)))
 }
 
 fn pods(answers: &Answers, uids: &BTreeMap<String, String>) -> BTreeMap<String, PodReading> {
@@ -191,6 +193,12 @@ mod tests {
         let said = readings.gateways["10.0.0.2:9090"].models["demo/chat"];
         assert_eq!(said, GatewayModel { waiting: 3, tokens_in_flight: Tokens(77) });
         assert_eq!(readings.gateways_failed, None);
+    }
+
+    #[test]
+    fn an_instant_is_not_rounded_into_the_future() {
+        assert_eq!(seconds(1_795_600_000.75), Millis(1_795_600_000_750));
+        assert_eq!(seconds(1_795_600_000.0), Millis(1_795_600_000_000));
     }
 
     #[tokio::test]
