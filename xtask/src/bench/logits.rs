@@ -14,7 +14,7 @@ use crate::cargo::{self, Build};
 use crate::{images, shell, workspace};
 
 const ENGINE: &str = "quartermaster-inference-pod";
-const PACKAGES: [&str; 3] = ["torch==2.15.0", "transformers==5.24.0", "gguf==0.19.0"];
+const PACKAGES: [&str; 4] = ["torch==2.15.0", "transformers==5.24.0", "accelerate==1.15.0", "gguf==0.19.0"];
 const SCRIPT: &str = "xtask/src/bench/logits.py";
 const TEXT: &str = "inference-pod/testdata/perplexity.txt";
 /// Tokens that are compared.
