@@ -50,6 +50,11 @@ impl Entry {
         self.tokens.len() - self.computed
     }
 
+    /// Tokens that may be guessed to follow: whatever holds, one more is drawn.
+    fn guesses_max(&self) -> usize {
+        (self.most - self.tokens.len()).saturating_sub(1)
+    }
+
     /// Waits for its next token, and so for the end of each step.
     fn decodes(&self) -> bool {
         self.sequence.is_some() && self.answering && self.left() == 1
@@ -274,15 +279,13 @@ impl Scheduler {
     #[must_use]
     pub fn decoding(&self) -> Vec<Decoding> {
         let waiting = self.entries.iter().filter(|(_, entry)| entry.decodes());
-        waiting
-            .map(|(id, entry)| Decoding { id: *id, most: (entry.most - entry.tokens.len()).saturating_sub(1) })
-            .collect()
+        waiting.map(|(id, entry)| Decoding { id: *id, most: entry.guesses_max() }).collect()
     }
 
     /// What may follow on the text of a request that waits for its next token: the next step computes it along.
     pub fn guess(&mut self, id: RequestId, mut tokens: Vec<Token>) {
         if let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.decodes()) {
-            tokens.truncate((entry.most - entry.tokens.len()).saturating_sub(1));
+            tokens.truncate(entry.guesses_max());
             entry.guesses = tokens;
         }
     }

@@ -65,6 +65,12 @@ pub fn group_name(model: &str, placement: &Placement) -> String {
     format!("{model}-{}-{}", placement.class, placement.devices)
 }
 
+/// The place among [`FILES`] of the model that an init container copies; none for any other container.
+#[must_use]
+pub fn model_place(container: &str) -> Option<usize> {
+    container.strip_prefix(MODEL_CONTAINER)?.parse().ok()
+}
+
 /// [`FILES`], as a list.
 #[must_use]
 pub fn files(annotations: &BTreeMap<String, String>) -> Vec<String> {

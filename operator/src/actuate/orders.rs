@@ -131,17 +131,20 @@ fn tell(described: &Described<'_>, key: &str, generation: i64, planned: &GroupPl
         Some(Order::Tell { model, generation, uid, pod: name, address: pod.address()?, variant: variant.cloned() })
     };
     let ask = pods.iter().filter(|pod| pod.known == Known::Assumed).filter_map(|pod| order(pod, None));
-    let swaps = !planned.hold
+    // Looked at only where one is to be told: it describes the pods anew.
+    let swaps = || {
+        !planned.hold
         && group.placement == planned.placement
         // One that swaps may be unready meanwhile.
         && pods.iter().all(|pod| pod.known == Known::Said)
         && all().all(|pod| pod.known != Known::Asked)
         && described.failed(key, &planned.placement).is_none()
         // A template that is about to change replaces them all.
-        && described.hash(key, &planned.placement).as_deref() == Some(&group.config_hash);
+        && described.hash(key, &planned.placement).as_deref() == Some(&group.config_hash)
+    };
     let other =
         |pod: &&&PodView| pod.config_hash == group.config_hash && pod.placement.variant != planned.placement.variant;
-    let swap = pods.iter().find(other).filter(|_| swaps).and_then(|pod| order(pod, Some(&planned.placement)));
+    let swap = pods.iter().find(other).filter(|_| swaps()).and_then(|pod| order(pod, Some(&planned.placement)));
     ask.chain(swap).collect()
 }
 

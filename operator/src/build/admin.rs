@@ -1,7 +1,7 @@
 //! The token that a model's pods take orders by. It is derived from our own secret and stored nowhere; pods get its digest,
 //! by which they recognise it and which is of no use to who reads it.
 
-use hmac::{Hmac, KeyInit, Mac};
+use crate::keys;
 use kube::ResourceExt;
 use quartermaster_crds::v1alpha1::ModelDeployment;
 use sha2::{Digest, Sha256};
@@ -12,11 +12,7 @@ const PURPOSE: &str = "quartermaster.dev/admin-token/v1";
 /// The bearer token of this very ModelDeployment's pods.
 #[must_use]
 pub fn token(secret: &[u8], model: &ModelDeployment) -> String {
-    #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("any length");
-    mac.update(PURPOSE.as_bytes());
-    mac.update(model.uid().unwrap_or_default().as_bytes());
-    hex::encode(mac.finalize().into_bytes())
+    keys::hash(secret, format!("{PURPOSE}{}", model.uid().unwrap_or_default()).as_bytes())
 }
 
 /// Hex of the digest that pods know.

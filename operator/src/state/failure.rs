@@ -46,8 +46,8 @@ pub fn failure(pod: &Pod) -> Option<Failure> {
     let unready = conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == "False");
     let unready_since = unready.and_then(|condition| condition.last_transition_time.as_ref()).map(clock::millis);
     let of = |container: &ContainerStatus, failure: Failure| {
-        let place = container.name.strip_prefix(names::MODEL_CONTAINER).and_then(|place| place.parse::<usize>().ok());
-        let variant = place.and_then(|place| names::files(pod.annotations()).into_iter().nth(place));
+        let variant = names::model_place(&container.name)
+            .and_then(|place| names::files(pod.annotations()).into_iter().nth(place));
         Failure { variant, ..failure }
     };
     let containers = || copiers.iter().chain(engines);
@@ -95,7 +95,7 @@ fn ended(container: &ContainerStatus, unready_since: Option<Millis>) -> Option<F
         let message = format!("container {} was killed: its memory does not suffice", container.name);
         return Some(failed(Reason::ModelTooLarge, message));
     }
-    if container.name.starts_with(names::MODEL_CONTAINER) && container.name != names::COPIER_CONTAINER {
+    if names::model_place(&container.name).is_some() {
         // A file that is not in the image will not be there the next time either.
         let words = ended.message.as_deref().unwrap_or("it said nothing").trim();
         let message = format!("copying the model out of image {}: {words}", container.image);

@@ -8,8 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, anyhow};
 
 use super::skeleton::parse;
-use super::{Goal, Measurement, peer};
-use crate::cargo::{self, Build};
+use super::{Goal, Measurement, peer, program};
 use crate::{images, workspace};
 
 /// The program of the e2e crate that measures.
@@ -37,12 +36,10 @@ pub(super) const GOALS: [Goal; 12] = [
 
 /// Builds what is missing, runs the program and reads its figures: all those it printed, even if it fails then.
 pub(super) fn measure() -> Result<Measurement> {
-    let built = cargo::programs(Build::Programs)?;
-    let program = built.get(PROGRAM).with_context(|| format!("cargo built no {PROGRAM}"))?;
-    images::run(&images::Options { models: true, ..images::Options::default() })?;
+    let program = program(PROGRAM)?;
     let q8_0 = images::models::cached("q8_0")?;
     let table = program.with_file_name(TABLE);
-    let mut command = Command::new(program);
+    let mut command = Command::new(&program);
     command.arg("--peer").arg(peer::llama_server()?).arg("--q4-1").arg(q4_1(&q8_0)?).arg("--q8-0").arg(q8_0);
     command.arg("--table").arg(&table);
     let measurement = run(&mut command)?;

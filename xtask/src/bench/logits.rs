@@ -9,8 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::{Goal, Measurement};
-use crate::cargo::{self, Build};
+use super::{Goal, Measurement, program};
 use crate::{images, shell, workspace};
 
 const ENGINE: &str = "quartermaster-inference-pod";
@@ -39,13 +38,11 @@ struct Greedy {
 
 /// Asks both for either precision.
 pub(super) fn measure() -> Result<Measurement> {
-    let built = cargo::programs(Build::Programs)?;
-    let engine = built.get(ENGINE).with_context(|| format!("cargo built no {ENGINE}"))?;
-    images::run(&images::Options { models: true, ..images::Options::default() })?;
+    let engine = program(ENGINE)?;
     let python = shell::step("installing the reference", reference)?;
     let mut values = Vec::new();
     for precision in ["f16", "q8_0"] {
-        let same = same(engine, &python, &images::models::cached(precision)?)?;
+        let same = same(&engine, &python, &images::models::cached(precision)?)?;
         values.push((format!("logits.{precision}_same"), same));
     }
     Ok(Measurement { values, failure: None })

@@ -8,8 +8,14 @@ mod peer;
 mod skeleton;
 mod soak;
 
-use anyhow::{Error, Result, bail};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Error, Result, bail};
 use clap::{Args, ValueEnum};
+
+use crate::cargo::{self, Build};
+use crate::{images, shell};
 
 pub use figure::{Figure, Goal};
 
@@ -58,6 +64,20 @@ pub fn run(options: &Options) -> Result<()> {
         None if problems.is_empty() => Ok(()),
         None => bail!("{}", problems.join("; ")),
     }
+}
+
+/// A program as cargo builds it, with the model files that it measures with.
+fn program(name: &str) -> Result<PathBuf> {
+    let built = cargo::programs(Build::Programs)?.remove(name).with_context(|| format!("cargo built no {name}"))?;
+    images::run(&images::Options { models: true, ..images::Options::default() })?;
+    Ok(built)
+}
+
+/// Runs a program of the e2e crate that prints one line a figure, its story on stderr.
+fn figures(command: &mut Command) -> Result<Measurement> {
+    let output = shell::capture(command.stderr(Stdio::inherit()))?;
+    let values = output.lines().filter(|line| line.starts_with('{')).map(skeleton::parse).collect::<Result<_>>()?;
+    Ok(Measurement { values, failure: None })
 }
 
 /// Every figure that has a goal and was measured, in the order of the goals; and what is wrong with the others.

@@ -6,9 +6,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use super::{Goal, Measurement};
-use crate::cargo::{self, Build};
-use crate::{images, shell};
+use super::{Goal, Measurement, figures, program};
+use crate::images;
 
 /// The program of the e2e crate that measures.
 const PROGRAM: &str = "bench-skeleton";
@@ -33,14 +32,8 @@ struct Line {
 
 /// Runs the program and reads its figures.
 pub(super) fn measure() -> Result<Measurement> {
-    let built = cargo::programs(Build::Programs)?;
-    let program = built.get(PROGRAM).with_context(|| format!("cargo built no {PROGRAM}"))?;
-    images::run(&images::Options { models: true, ..images::Options::default() })?;
-    let mut command = Command::new(program);
-    command.arg("--model").arg(images::models::cached("q8_0")?);
-    let output = shell::capture(command.stderr(std::process::Stdio::inherit()))?;
-    let values = output.lines().filter(|line| line.starts_with('{')).map(parse).collect::<Result<_>>()?;
-    Ok(Measurement { values, failure: None })
+    let mut command = Command::new(program(PROGRAM)?);
+    figures(command.arg("--model").arg(images::models::cached("q8_0")?))
 }
 
 /// A line that a measuring program printed.

@@ -1,13 +1,11 @@
 //! `bench soak`: half an hour of the inference server under clients of every manner. CI never runs it; `make soak` does.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
-use super::skeleton::parse;
-use super::{Goal, Measurement};
-use crate::cargo::{self, Build};
-use crate::{images, shell, workspace};
+use super::{Goal, Measurement, figures, program};
+use crate::{images, workspace};
 
 /// The program of the e2e crate that soaks.
 const PROGRAM: &str = "bench-soak";
@@ -26,14 +24,9 @@ pub(super) const GOALS: [Goal; 5] = [
 
 /// Runs the program and reads its figures.
 pub(super) fn measure() -> Result<Measurement> {
-    let built = cargo::programs(Build::Programs)?;
-    let program = built.get(PROGRAM).with_context(|| format!("cargo built no {PROGRAM}"))?;
-    images::run(&images::Options { models: true, ..images::Options::default() })?;
+    let mut command = Command::new(program(PROGRAM)?);
     let plot = workspace::root().join(PLOT);
-    let mut command = Command::new(program);
-    command.arg("--model").arg(images::models::cached("q8_0")?).arg("--plot").arg(&plot);
-    let output = shell::capture(command.stderr(Stdio::inherit()))?;
+    let measured = figures(command.arg("--model").arg(images::models::cached("q8_0")?).arg("--plot").arg(&plot))?;
     ensure!(plot.exists(), "{} was not drawn", plot.display());
-    let values = output.lines().filter(|line| line.starts_with('{')).map(parse).collect::<Result<_>>()?;
-    Ok(Measurement { values, failure: None })
+    Ok(measured)
 }
