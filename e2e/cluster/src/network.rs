@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -14,6 +16,9 @@ use crate::namespace::Namespace;
 /// Name of the node's end of the link.
 const NODE_LINK: &str = "node0";
 const MADE: &str = "/run/network-made";
+/// How long a link may take to go with its namespace.
+const LINK_GONE_LIMIT: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(10);
 
 #[derive(Deserialize)]
 struct Route {
@@ -85,10 +90,17 @@ fn outer_steps(slot: Slot, link: &str) -> Vec<Vec<String>> {
     .collect()
 }
 
-/// Removes the host's end of the link, if it is there.
+/// Removes the host's end of the link, if it is there. A namespace that ends takes its links along a moment after its
+/// last process, so the link may go while it is being removed: what counts is that it is gone in the end.
 pub(crate) fn remove_link(name: &str) -> Result<()> {
-    if Path::new("/sys/class/net").join(name).exists() {
-        run(Command::new("ip").args(["link", "delete", name]))?;
+    let link = Path::new("/sys/class/net").join(name);
+    let deadline = Instant::now() + LINK_GONE_LIMIT;
+    while link.exists() {
+        match run(Command::new("ip").args(["link", "delete", name])) {
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(_) => thread::sleep(POLL),
+            Ok(_) => {}
+        }
     }
     Ok(())
 }
@@ -115,6 +127,27 @@ mod tests {
         let networks: Vec<String> = parse_routes(json).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(networks, ["172.17.0.0/16", "127.0.0.1/32"]);
         assert!(parse_routes(b"[{}]").is_err());
+    }
+
+    #[test]
+    #[ignore = "needs root; make test runs it"]
+    fn a_link_that_goes_with_its_namespace_while_it_is_removed_is_gone() {
+        let name = "qm-test-link";
+        for _ in 0..50 {
+            let mut holder = Command::new("unshare").args(["--net", "sleep", "60"]).spawn().unwrap();
+            let inside = format!("/proc/{}/ns/net", holder.id());
+            let own = fs::read_link("/proc/self/ns/net").unwrap();
+            while fs::read_link(&inside).unwrap() == own {
+                thread::sleep(POLL);
+            }
+            let peer = holder.id().to_string();
+            let link = ["link", "add", name, "type", "veth", "peer", "name", NODE_LINK, "netns", &peer];
+            run(Command::new("ip").args(link)).unwrap();
+            holder.kill().unwrap();
+            holder.wait().unwrap();
+            remove_link(name).unwrap();
+            assert!(!Path::new("/sys/class/net").join(name).exists());
+        }
     }
 
     #[test]
