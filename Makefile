@@ -6,7 +6,7 @@ export CARGO_BUILD_JOBS ?= $(shell nproc)
 
 programs := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help demo test soak down prerequisites
+.PHONY: help demo test soak down prerequisites checkout
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -30,9 +30,12 @@ soak: prerequisites ## Half an hour of load on the inference server, and its ans
 	@cargo xtask bench soak
 	@cargo xtask bench logits
 
-down: ## Take the demo's cluster down
+down: checkout ## Take the demo's cluster down
 	@cargo build --quiet --workspace --bin quartermaster-cluster --test tidy
 	@$(programs)/quartermaster-cluster down
 
-prerequisites:
+prerequisites: checkout
 	@sh xtask/prerequisites.sh $(filter demo test,$(MAKECMDGOALS))
+
+checkout:
+	@sh xtask/checkout.sh "$(CARGO_TARGET_DIR)"
