@@ -113,7 +113,6 @@ fn a_full_example_names_every_field_that_is_not_obeyed() {
         (
             "modeldeployment-full.yaml",
             &[
-                "spec.variants[bf16].source",
                 "spec.variants[bf16].format",
                 "spec.variants[bf16].quality.curve",
                 "spec.variants[bf16].hardware[gpu-h100].profile",

@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 const USAGE: &str = "usage: model-copy SRC DST | model-copy --install DEST";
 
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
     let result = match arguments.as_slice() {
         [flag, destination] if flag == "--install" => install(Path::new(destination)),
         [flag] if flag == "--help" || flag == "-h" => say(USAGE),
-        [source, destination] if !starts_with_dash(source) => copy(Path::new(source), Path::new(destination), 0o644),
+        [source, destination] if !starts_with_dash(source) => bring(Path::new(source), Path::new(destination)),
         _ => Err(USAGE.to_owned()),
     };
     match result {
@@ -45,6 +46,16 @@ fn say(text: &str) -> Result<(), String> {
 fn install(destination: &Path) -> Result<(), String> {
     let own = env::current_exe().map_err(|error| format!("finding this program's own file: {error}"))?;
     copy(&own, destination, 0o755)
+}
+
+/// Copies a model and notes beside it how long that took, for the server to export.
+fn bring(source: &Path, destination: &Path) -> Result<(), String> {
+    let begin = Instant::now();
+    copy(source, destination, 0o644)?;
+    let mut note = destination.as_os_str().to_owned();
+    note.push(".pull-seconds");
+    let seconds = format!("{:.3}\n", begin.elapsed().as_secs_f64());
+    fs::write(&note, seconds).map_err(|error| format!("writing {}: {error}", Path::new(&note).display()))
 }
 
 /// Copies by way of a file beside the destination, so that nobody ever sees half a model.

@@ -4,15 +4,16 @@ use crate::args::{Args, Command, EstimateArgs, FetchArgs, PerplexityArgs};
 use crate::cgroup::Limits;
 use crate::engine::Vocabulary;
 use crate::engine::llama::LlamaWeights;
-use crate::exit::{Failure, Reason};
+use crate::exit::{Failure, Reason, TerminationLog};
 use crate::kv::Sharing;
 use crate::memory::{Estimate, Load};
 use crate::source::{self, Digest, Request, SourceError};
-use crate::{perplexity, prepare, quantize, serve};
+use crate::{perplexity, prepare, pull, quantize, serve};
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Instant;
 
 /// Runs the chosen subcommand.
 ///
@@ -32,7 +33,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             });
         }
         Command::Estimate(args) => print(&estimate(args)?),
-        Command::Fetch(args) => print(&fetch(args)?),
+        Command::Fetch(args) => {
+            let fetched = fetch(args);
+            // An init container's last words are the model's condition.
+            print(&fetched.inspect_err(|failure| TerminationLog::new(None).write(failure))?);
+        }
     }
     Ok(())
 }
@@ -100,10 +105,12 @@ fn estimate(args: &EstimateArgs) -> Result<Value, Failure> {
 }
 
 fn fetch(args: &FetchArgs) -> Result<Value, Failure> {
+    let begin = Instant::now();
     let sha256 = args.sha256.as_deref().map(Digest::parse).transpose()?;
     let fetched = source::fetch(&Request { source: args.source.clone(), sha256 }, &args.options.options())?;
     if let Some(out) = &args.out {
-        place(&fetched.path, out).map_err(|error| SourceError::local("writing the file", out, &error))?;
+        let placed = place(&fetched.path, out).and_then(|()| pull::took(out, begin.elapsed()));
+        placed.map_err(|error| SourceError::local("writing the file", out, &error))?;
     }
     Ok(json!({
         "path": args.out.as_ref().unwrap_or(&fetched.path), "bytes": fetched.bytes,

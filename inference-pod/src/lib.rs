@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod perplexity;
 pub mod prepare;
 pub mod profile;
+mod pull;
 pub mod quantize;
 mod queue;
 pub mod sampler;

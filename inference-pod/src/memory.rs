@@ -52,6 +52,8 @@ pub struct Load {
     pub sharing: Sharing,
     /// How it is kept.
     pub kv: KvPrecision,
+    /// Rows of one request whose logits are read in one step: its next token's, and one for each guess of a draft.
+    pub outputs_per_slot: u32,
 }
 
 impl Load {
@@ -62,7 +64,14 @@ impl Load {
             Sharing::Cells => slots.saturating_add(KEPT_SEQUENCES).min(SEQUENCES_MAX),
             Sharing::Copies => slots,
         };
-        Self { context, slots, flash_attention, sequences, sharing, kv: KvPrecision::F16 }
+        Self { context, slots, flash_attention, sequences, sharing, kv: KvPrecision::F16, outputs_per_slot: 1 }
+    }
+
+    /// The same requests with another way to hold their cache.
+    #[must_use]
+    pub fn held(self, flash_attention: bool, sharing: Sharing) -> Self {
+        let Self { kv, outputs_per_slot, .. } = self;
+        Self { kv, outputs_per_slot, ..Self::new(self.context, self.slots, flash_attention, sharing) }
     }
 
     /// Tokens of one sequence as llama.cpp allocates them.
@@ -84,10 +93,16 @@ impl Load {
         KvCapacity { sequences: usize(self.sequences.into()), cells: usize(self.cells()), sharing: self.sharing }
     }
 
-    /// Rows of the engine's batch: a chunk of prompt and one row per slot.
+    /// Rows of the engine's batch: a chunk of prompt, and those of every slot that are read.
     #[must_use]
     pub fn batch(&self) -> u32 {
-        PREFILL_TOKENS_MAX.saturating_add(self.slots)
+        PREFILL_TOKENS_MAX.saturating_add(self.slots.saturating_mul(self.outputs_per_slot))
+    }
+
+    /// Rows of a batch whose logits are read, at most. llama.cpp wants one for every sequence.
+    #[must_use]
+    pub fn outputs(&self) -> u32 {
+        self.slots.saturating_mul(self.outputs_per_slot).max(self.sequences)
     }
 }
 
@@ -170,17 +185,18 @@ pub fn mebibytes(bytes: u64) -> u64 {
     bytes.div_ceil(1024 * 1024)
 }
 
-/// llama.cpp's graph reuses its buffers, so the widest few tensors alive together count: the logits of every row, or the
+/// llama.cpp's graph reuses its buffers, so the widest few tensors alive together count: the logits that are read, or the
 /// feed-forward net's, or the attention scores.
 fn compute_bytes(shape: &Shape, load: Load) -> u64 {
     let rows = u64::from(load.batch());
     let product = |factors: &[u64]| factors.iter().copied().fold(FLOAT_BYTES, u64::saturating_mul);
-    let logits = product(&[rows, shape.vocabulary.saturating_add(shape.embedding)]);
+    let outputs = product(&[u64::from(load.outputs()), shape.vocabulary]);
     let feed_forward = product(&[rows, shape.feed_forward.saturating_mul(2).saturating_add(shape.embedding)]);
     let scores = match load.flash_attention {
         true => product(&[rows, shape.embedding, 4]),
         false => product(&[rows, shape.heads, load.padded_context(), 2]),
     };
-    let outputs = product(&[u64::from(load.sequences), shape.vocabulary]);
-    logits.max(feed_forward).max(scores).saturating_add(outputs)
+    let activations = product(&[rows, shape.embedding]);
+    // Once in the graph, once where they are read.
+    outputs.max(feed_forward).max(scores).saturating_add(activations).saturating_add(outputs)
 }

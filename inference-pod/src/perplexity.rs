@@ -53,7 +53,7 @@ pub struct Relative {
 pub fn measure(weights: &LlamaWeights, text: &str, window: u32, threads: usize) -> Result<Vec<f64>, Failure> {
     let engine_failed = |error: EngineError| Failure::new(Reason::EngineFailed, error.to_string());
     let tokens = begun(weights, text, window)?;
-    let load = Load::new(window, 1, false, Sharing::Copies);
+    let load = whole(window);
     let mut engine = weights.engine(load, threads).map_err(engine_failed)?;
     surprises(&mut engine, &tokens, window).map_err(engine_failed)
 }
@@ -110,6 +110,12 @@ fn score_window(
     engine.apply(KvOp::Keep { sequence: 0, tokens: 0 })
 }
 
+/// One text, all of whose logits are read.
+fn whole(window: u32) -> Load {
+    let rows = u32::try_from(CHUNK).unwrap_or(u32::MAX);
+    Load { outputs_per_slot: rows, ..Load::new(window, 1, false, Sharing::Copies) }
+}
+
 /// The likeliest next token after each of the first `window` tokens of a text, and those tokens themselves.
 ///
 /// # Errors
@@ -118,7 +124,7 @@ pub fn likeliest(weights: &LlamaWeights, text: &str, window: u32, threads: usize
     let engine_failed = |error: EngineError| Failure::new(Reason::EngineFailed, error.to_string());
     let mut tokens = begun(weights, text, window)?;
     tokens.truncate(usize::try_from(window).unwrap_or(usize::MAX));
-    let load = Load::new(window, 1, false, Sharing::Copies);
+    let load = whole(window);
     let mut engine = weights.engine(load, threads).map_err(engine_failed)?;
     let rows = (0..).zip(&tokens).map(|(position, token)| Row { sequence: 0, token: *token, position, logits: true });
     let rows: Vec<Row> = rows.collect();

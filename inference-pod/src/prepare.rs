@@ -4,8 +4,9 @@ use crate::cgroup;
 use crate::exit::{Failure, Reason};
 use crate::gguf::{Gguf, GgufError, Shape};
 use crate::kv::Sharing;
-use crate::limits::EMBEDDING_TOKENS_MAX;
+use crate::limits::{EMBEDDING_ROWS, EMBEDDING_TOKENS_MAX};
 use crate::memory::{Estimate, KvPrecision, Load, mebibytes};
+use crate::speculation::GUESSES_MAX;
 use quartermaster_core::wire::serve::ServeConfig;
 use std::path::Path;
 
@@ -89,7 +90,9 @@ pub fn prepare(config: &ServeConfig, limits: cgroup::Limits, kv: KvPrecision) ->
         );
         return Err(Failure::new(Reason::BadConfig, message));
     }
-    let load = Load { kv, ..Load::new(config.context_tokens, config.slots, false, Sharing::Cells) };
+    let outputs_per_slot = if config.drafting().is_some() { 1 + GUESSES_MAX } else { 1 };
+    let load = Load::new(config.context_tokens, config.slots, false, Sharing::Cells);
+    let load = Load { kv, outputs_per_slot, ..load };
     let estimate = Estimate::of(&gguf, &shape, load);
     let limit = config.memory_limit_bytes.into_iter().chain(limits.memory_bytes).min();
     match limit {
@@ -108,6 +111,7 @@ pub fn prepare(config: &ServeConfig, limits: cgroup::Limits, kv: KvPrecision) ->
         }
         _ => {
             let embedding = Load::new(config.context_tokens.min(EMBEDDING_TOKENS_MAX), 1, false, Sharing::Copies);
+            let embedding = Load { outputs_per_slot: EMBEDDING_ROWS, ..embedding };
             let both = estimate.beside(&Estimate::of(&gguf, &shape, embedding));
             let fits = limit.is_none_or(|limit| both.total_bytes <= limit);
             let (estimate, embedding) = if fits { (both, Some(embedding)) } else { (estimate, None) };

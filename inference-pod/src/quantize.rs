@@ -1,4 +1,4 @@
-//! llama.cpp's quantiser, which `llama-cpp-2` doesn't wrap. The only unsafe code of this crate.
+//! llama.cpp's quantiser, which `llama-cpp-2` doesn't wrap.
 
 use crate::args::QuantizeArgs;
 use crate::commands;

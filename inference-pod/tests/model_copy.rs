@@ -29,7 +29,12 @@ fn it_copies_whole_files_installs_itself_and_says_what_is_wrong() {
     std::fs::write(&destination, "an older model").unwrap();
     assert!(run(&binary, &[&source, &destination]).status.success());
     assert_eq!(std::fs::read(&destination).unwrap(), vec![7; 3_000_000]);
-    assert_eq!(std::fs::read_dir(folder.path().join("models")).unwrap().count(), 1, "nothing is left beside it");
+    let beside = std::fs::read_dir(folder.path().join("models")).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut beside: Vec<_> = beside.collect();
+    beside.sort();
+    assert_eq!(beside, ["model.gguf", "model.gguf.pull-seconds"], "the time that it took, and nothing else");
+    let seconds = std::fs::read_to_string(folder.path().join("models/model.gguf.pull-seconds")).unwrap();
+    assert!(seconds.trim().parse::<f64>().unwrap() > 0.0, "{seconds}");
 
     let installed = folder.path().join("installed");
     assert!(run(&binary, &[Path::new("--install"), &installed]).status.success());

@@ -1,6 +1,8 @@
 //! Processes of one cluster's containers, as the host's /proc shows them.
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use quartermaster_cluster::Cluster;
 use std::fs;
 use std::time::Duration;
@@ -40,6 +42,12 @@ impl Program {
     /// The process of this id.
     pub(super) fn of(pid: i32) -> Self {
         Self { pid }
+    }
+
+    /// Sends it a signal.
+    pub(super) fn signal(self, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(self.pid), signal)
+            .with_context(|| format!("could not send {signal} to process {}", self.pid))
     }
 
     /// Its threads.

@@ -4,6 +4,7 @@
 mod bad_manifests;
 mod bad_requests;
 mod rules;
+mod source;
 mod swap;
 mod upgrade;
 
@@ -55,13 +56,19 @@ async fn e_another_variant_on_the_same_hardware_replaces_no_pod() -> anyhow::Res
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root and the images in dist: `cargo xtask ci` makes them and runs this"]
-async fn f_an_upgrade_with_other_values_locks_nobody_out() -> anyhow::Result<()> {
+async fn f_models_elsewhere_are_fetched_or_mounted() -> anyhow::Result<()> {
+    source::elsewhere_is_fetched_or_mounted(&stage().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and the images in dist: `cargo xtask ci` makes them and runs this"]
+async fn g_an_upgrade_with_other_values_locks_nobody_out() -> anyhow::Result<()> {
     upgrade::keeps_the_secrets_and_applies_the_values(&stage().await?).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root and the images in dist: `cargo xtask ci` makes them and runs this"]
-async fn g_uninstall_leaves_nothing_behind() -> anyhow::Result<()> {
+async fn h_uninstall_leaves_nothing_behind() -> anyhow::Result<()> {
     let stage = stage().await?;
     stage.uninstall().await?;
     // The kinds stay on purpose, for with them would go every object of every user; they go when they are told to.

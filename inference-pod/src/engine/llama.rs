@@ -1,6 +1,6 @@
 //! llama.cpp through `llama-cpp-2`.
 
-use super::{Engine, EngineError, Row, Vocabulary};
+use super::{Engine, EngineError, Row, Vocabulary, outputs};
 use crate::kv::{KvOp, Sequence, Sharing};
 use crate::memory::{KvPrecision, Load};
 use crate::sampler::Token;
@@ -120,9 +120,10 @@ impl LlamaWeights {
             .with_type_v(kv)
             .with_flash_attention_policy(flash)
             .with_no_perf(true);
-        let context = self.context(params).map_err(failed)?;
+        let context = self.context(outputs::at_most(load.outputs(), params)).map_err(failed)?;
         let rows = usize::try_from(load.batch()).map_err(|error| failed(error.to_string()))?;
-        Ok(LlamaEngine { context, batch: LlamaBatch::new(rows, 1), sharing: load.sharing })
+        let outputs = usize::try_from(load.outputs()).map_err(|error| failed(error.to_string()))?;
+        Ok(LlamaEngine { context, batch: LlamaBatch::new(rows, 1), sharing: load.sharing, outputs })
     }
 }
 
@@ -169,6 +170,8 @@ pub struct LlamaEngine<'model> {
     context: LlamaContext<'model>,
     batch: LlamaBatch<'static>,
     sharing: Sharing,
+    /// Rows whose logits there is room for.
+    outputs: usize,
 }
 
 fn sequence_id(sequence: Sequence) -> Result<i32, EngineError> {
@@ -182,6 +185,11 @@ fn position(tokens: usize) -> Result<u32, EngineError> {
 impl Engine for LlamaEngine<'_> {
     fn step(&mut self, rows: &[Row], read: &mut dyn FnMut(usize, &[f32])) -> Result<Duration, EngineError> {
         let failed = |cause: String| EngineError { attempt: "computing a batch", cause };
+        let wanted = rows.iter().filter(|row| row.logits).count();
+        if wanted > self.outputs {
+            // llama.cpp would end the process.
+            return Err(failed(format!("the logits of {wanted} rows; there is room for {}", self.outputs)));
+        }
         self.batch.clear();
         // Sequences with cells of their own are computed together as far as their numbers follow on; a batch in another order
         // falls apart into many passes.

@@ -4,6 +4,7 @@
 
 pub mod embed;
 pub mod llama;
+mod outputs;
 pub mod thread;
 pub mod warm_up;
 

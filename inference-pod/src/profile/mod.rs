@@ -57,7 +57,7 @@ impl Profile {
     #[must_use]
     pub fn choose(&self, load: Load) -> Load {
         let (flash_attention, sharing) = self.way();
-        Load { kv: load.kv, ..Load::new(load.context, load.slots, flash_attention, sharing) }
+        load.held(flash_attention, sharing)
     }
 }
 
@@ -80,7 +80,7 @@ pub fn measure(weights: &LlamaWeights, load: Load, threads: usize, ways: &[Way])
         if begin.elapsed() > share * at + share / 2 {
             break;
         }
-        let load = Load { kv: load.kv, ..Load::new(load.context, load.slots, flash, sharing) };
+        let load = load.held(flash, sharing);
         let mut engine = weights.engine(load, threads)?;
         let profile = costs(&mut engine, load, token, Instant::now() + share)?;
         let seconds = profile.decode_seconds(load.slots, PROFILE_CONTEXT.min(load.context / 2));

@@ -12,6 +12,8 @@ use sha2::{Digest, Sha256};
 
 /// Where copied model files lie in the pod.
 pub(super) const MODELS: &str = "/models";
+/// Where claims are mounted in the pod, each under its name.
+pub(super) const CLAIMS: &str = "/mnt/pvc";
 /// Name of the file in the ConfigMap and in the pod.
 pub(super) const SERVE_JSON: &str = "serve.json";
 /// Hex digits of the hash that are kept.
@@ -28,7 +30,8 @@ impl Held<'_> {
     pub(super) fn path(&self) -> String {
         match &self.source {
             Source::File { path } => path.clone(),
-            Source::Image { .. } => format!("{MODELS}/{}.gguf", self.variant.name),
+            Source::Claim { claim, path } => format!("{CLAIMS}/{claim}/{path}"),
+            Source::Image { .. } | Source::Remote { .. } => format!("{MODELS}/{}.gguf", self.variant.name),
         }
     }
 }

@@ -3,15 +3,17 @@
 use super::{Error, Shape, Source, admin, config};
 use crate::{limits, names};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction,
-    Lifecycle, LifecycleHandler, LocalObjectReference, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
-    SeccompProfile, SecurityContext, SleepAction, Toleration, Volume, VolumeMount,
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, EnvVar,
+    HTTPGetAction, HostPathVolumeSource, Lifecycle, LifecycleHandler, LocalObjectReference,
+    PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile,
+    SecretEnvSource, SecretVolumeSource, SecurityContext, SleepAction, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use quartermaster_crds::quantity;
-use std::collections::BTreeMap;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// User of every container: nobody that exists on a node.
 const UID: i64 = 65_532;
@@ -21,6 +23,10 @@ const COPIER: &str = "/quartermaster/model-copy";
 const ENGINE_COPIER: &str = "/usr/local/bin/model-copy";
 const ENGINE: &str = "/usr/local/bin/quartermaster-inference-pod";
 const CONFIG: &str = "/etc/quartermaster";
+/// Where the Secret with credentials of sources is mounted, so that its variables can name its files.
+const SOURCES: &str = "/etc/quartermaster/sources";
+/// Where the node's cache is mounted.
+const NODE_CACHE: &str = "/var/cache/quartermaster";
 /// How long the engine finishes requests after SIGTERM; without it the engine cuts them off sooner than the kubelet.
 const DRAIN: &str = "QM_DRAIN_SECONDS";
 /// What the engine recognises the operator by.
@@ -38,7 +44,7 @@ pub(super) fn spec(shape: &Shape<'_>) -> Result<PodSpec, Error> {
         enable_service_links: Some(false),
         image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
         init_containers: init_containers(shape, &resources)?,
-        containers: vec![engine(shape, resources)],
+        containers: vec![engine(shape, resources)?],
         node_selector: (!class.node_selector.is_empty()).then(|| class.node_selector.clone()),
         tolerations: (!tolerations.is_empty()).then_some(tolerations),
         security_context: Some(PodSecurityContext {
@@ -50,12 +56,12 @@ pub(super) fn spec(shape: &Shape<'_>) -> Result<PodSpec, Error> {
             ..PodSecurityContext::default()
         }),
         termination_grace_period_seconds: Some(limits::TERMINATION_SECONDS),
-        volumes: Some(volumes(shape)),
+        volumes: Some(volumes(shape)?),
         ..PodSpec::default()
     })
 }
 
-fn engine(shape: &Shape<'_>, resources: ResourceRequirements) -> Container {
+fn engine(shape: &Shape<'_>, resources: ResourceRequirements) -> Result<Container, Error> {
     let port = ContainerPort {
         name: Some("http".to_owned()),
         container_port: i32::from(names::POD_PORT),
@@ -63,19 +69,17 @@ fn engine(shape: &Shape<'_>, resources: ResourceRequirements) -> Container {
         ..ContainerPort::default()
     };
     let sleep = SleepAction { seconds: limits::PRE_STOP_SECONDS };
-    let variable = |name: &str, value| EnvVar { name: name.to_owned(), value: Some(value), value_from: None };
     let token = admin::token(&shape.settings.admin_secret, shape.model);
-    let environment =
+    let mut environment =
         vec![variable(DRAIN, limits::DRAIN_SECONDS.to_string()), variable(ADMIN, admin::recognised_by(&token))];
-    Container {
+    if shape.settings.node_cache.is_some() {
+        environment.push(variable("QM_PROFILE_FOLDER", format!("{NODE_CACHE}/profiles")));
+    }
+    Ok(Container {
         ports: Some(vec![port]),
         args: Some(vec!["serve".to_owned(), "--config".to_owned(), format!("{CONFIG}/{}", config::SERVE_JSON)]),
         env: Some(environment),
-        volume_mounts: Some(vec![
-            read_only("config", CONFIG),
-            read_only("models", config::MODELS),
-            mount("tmp", "/tmp"),
-        ]),
+        volume_mounts: Some(engine_mounts(shape)?),
         // Ready once the model is loaded; looked at often, so that a replica serves as soon as it can.
         startup_probe: Some(probe("/readyz", 1, limits::STARTUP_PROBE_SECONDS)),
         readiness_probe: Some(probe("/readyz", 2, 3)),
@@ -85,28 +89,82 @@ fn engine(shape: &Shape<'_>, resources: ResourceRequirements) -> Container {
             ..Lifecycle::default()
         }),
         ..container(shape, names::ENGINE_CONTAINER, &shape.settings.inference_image, ENGINE, resources)
-    }
+    })
 }
 
-/// For models in images: one container that brings the copier, and one of each model's image that runs it.
+fn engine_mounts(shape: &Shape<'_>) -> Result<Vec<VolumeMount>, Error> {
+    let mut mounts = vec![read_only("config", CONFIG), read_only("models", config::MODELS), mount("tmp", "/tmp")];
+    let claims = claims(shape)?;
+    mounts.extend(claims.iter().map(|claim| read_only(&claim_volume(claim), &format!("{}/{claim}", config::CLAIMS))));
+    mounts.extend(shape.settings.node_cache.as_ref().map(|_| mount("cache", NODE_CACHE)));
+    Ok(mounts)
+}
+
+/// The claims that hold files of the group, each once.
+fn claims(shape: &Shape<'_>) -> Result<BTreeSet<String>, Error> {
+    let held = config::held(shape)?.into_iter();
+    Ok(held
+        .filter_map(|held| match held.source {
+            Source::Claim { claim, .. } => Some(claim),
+            _ => None,
+        })
+        .collect())
+}
+
+/// A volume's name has no dots.
+fn claim_volume(claim: &str) -> String {
+    format!("claim-{}", &hex::encode(Sha256::digest(claim))[..16])
+}
+
+/// For models in images: one container that brings the copier, and one of each model's image that runs it. For those that
+/// lie elsewhere: one each that fetches.
 fn init_containers(shape: &Shape<'_>, resources: &ResourceRequirements) -> Result<Option<Vec<Container>>, Error> {
     let held = config::held(shape)?;
     let models = held.iter().enumerate().filter_map(|(place, held)| {
-        let Source::Image { image, path } = &held.source else { return None };
         let name = format!("{}{place}", names::MODEL_CONTAINER);
-        Some(Container {
-            args: Some(vec![path.clone(), held.path()]),
-            volume_mounts: Some(vec![read_only("tools", TOOLS), mount("models", config::MODELS)]),
-            ..container(shape, &name, image, COPIER, resources.clone())
-        })
+        match &held.source {
+            Source::Image { image, path } => Some(Container {
+                args: Some(vec![path.clone(), held.path()]),
+                volume_mounts: Some(vec![read_only("tools", TOOLS), mount("models", config::MODELS)]),
+                ..container(shape, &name, image, COPIER, resources.clone())
+            }),
+            Source::Remote { uri } => Some(fetcher(shape, &name, uri, &held.path(), resources)),
+            Source::File { .. } | Source::Claim { .. } => None,
+        }
     });
     let models: Vec<Container> = models.collect();
+    let copies = held.iter().any(|held| matches!(held.source, Source::Image { .. }));
     let copier = Container {
         args: Some(vec!["--install".to_owned(), COPIER.to_owned()]),
         volume_mounts: Some(vec![mount("tools", TOOLS)]),
         ..container(shape, names::COPIER_CONTAINER, &shape.settings.inference_image, ENGINE_COPIER, resources.clone())
     };
-    Ok((!models.is_empty()).then(|| std::iter::once(copier).chain(models).collect()))
+    let all: Vec<Container> = copies.then_some(copier).into_iter().chain(models).collect();
+    Ok((!all.is_empty()).then_some(all))
+}
+
+/// Brings a model's file into the pod, by way of the node's cache where there is one.
+fn fetcher(shape: &Shape<'_>, name: &str, uri: &str, path: &str, resources: &ResourceRequirements) -> Container {
+    let arguments = ["fetch", "--source", uri, "--out", path];
+    let cache = match shape.settings.node_cache {
+        Some(_) => NODE_CACHE.to_owned(),
+        // On the volume of the files themselves, so that they are linked and not copied.
+        None => format!("{}/.cache", config::MODELS),
+    };
+    let secret = SecretEnvSource { name: shape.settings.sources_secret.clone(), optional: Some(true) };
+    let mut mounts = vec![mount("models", config::MODELS), mount("tmp", "/tmp"), read_only("sources", SOURCES)];
+    mounts.extend(shape.settings.node_cache.as_ref().map(|_| mount("cache", NODE_CACHE)));
+    Container {
+        args: Some(arguments.map(str::to_owned).to_vec()),
+        env: Some(vec![variable("QM_CACHE", cache)]),
+        env_from: Some(vec![EnvFromSource { secret_ref: Some(secret), ..EnvFromSource::default() }]),
+        volume_mounts: Some(mounts),
+        ..container(shape, name, &shape.settings.inference_image, ENGINE, resources.clone())
+    }
+}
+
+fn variable(name: &str, value: String) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(value), value_from: None }
 }
 
 /// What all containers share.
@@ -159,7 +217,7 @@ fn resources(shape: &Shape<'_>) -> Result<ResourceRequirements, Error> {
     Ok(ResourceRequirements { requests: Some(requests), limits: Some(amounts), claims: None })
 }
 
-fn volumes(shape: &Shape<'_>) -> Vec<Volume> {
+fn volumes(shape: &Shape<'_>) -> Result<Vec<Volume>, Error> {
     let empty = |name: &str| Volume {
         name: name.to_owned(),
         empty_dir: Some(EmptyDirVolumeSource::default()),
@@ -170,7 +228,24 @@ fn volumes(shape: &Shape<'_>) -> Vec<Volume> {
         config_map: Some(ConfigMapVolumeSource { name: shape.name(), ..ConfigMapVolumeSource::default() }),
         ..Volume::default()
     };
-    vec![config, empty("models"), empty("tmp"), empty("tools")]
+    let mut volumes = vec![config, empty("models"), empty("tmp"), empty("tools")];
+    volumes.extend(claims(shape)?.into_iter().map(|claim| Volume {
+        name: claim_volume(&claim),
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource { claim_name: claim, read_only: Some(true) }),
+        ..Volume::default()
+    }));
+    if config::held(shape)?.iter().any(|held| matches!(held.source, Source::Remote { .. })) {
+        let name = Some(shape.settings.sources_secret.clone());
+        let secret = SecretVolumeSource { secret_name: name, optional: Some(true), ..SecretVolumeSource::default() };
+        volumes.push(Volume { name: "sources".to_owned(), secret: Some(secret), ..Volume::default() });
+    }
+    // A folder that is missing is an event that names it; one that the kubelet made would belong to root.
+    volumes.extend(shape.settings.node_cache.iter().map(|path| Volume {
+        name: "cache".to_owned(),
+        host_path: Some(HostPathVolumeSource { path: path.clone(), type_: Some("Directory".to_owned()) }),
+        ..Volume::default()
+    }));
+    Ok(volumes)
 }
 
 fn mount(name: &str, path: &str) -> VolumeMount {

@@ -17,16 +17,34 @@ pub enum Source {
         /// Absolute path in the pod.
         path: String,
     },
+    /// A file on a volume of the model's namespace, served from where it lies.
+    Claim {
+        /// The PersistentVolumeClaim.
+        claim: String,
+        /// Path on it, without a slash at the beginning.
+        path: String,
+    },
+    /// A file that an init container fetches: https://, hf://, s3:// or gs://.
+    Remote {
+        /// As it was written.
+        uri: String,
+    },
 }
+
+/// Schemes that `inference-pod fetch` knows.
+const REMOTE: [&str; 4] = ["https://", "hf://", "s3://", "gs://"];
 
 /// Why a source is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
-    /// A scheme that is not obeyed yet.
-    #[error("source {0}: this version fetches oci://IMAGE#/path and file:///path only")]
+    /// A scheme that nobody knows.
+    #[error("source {0}: write hf://, oci://, s3://, gs://, pvc://, https:// or file://")]
     Scheme(String),
-    /// Image or path is missing, or the path leaves its root.
-    #[error("source {0}: write oci://IMAGE#/path/model.gguf or file:///path/model.gguf, without .. in the path")]
+    /// Image, claim, host or path is missing, or the path leaves its root.
+    #[error(
+        "source {0}: write oci://IMAGE#/path/model.gguf, pvc://CLAIM/path/model.gguf, file:///path/model.gguf, \
+         https://HOST/path, hf://ORG/REPO/path, s3://BUCKET/key or gs://BUCKET/key, without .. in the path"
+    )]
     Shape(String),
 }
 
@@ -43,8 +61,27 @@ impl Source {
         if let Some(path) = text.strip_prefix("file://") {
             return safe(path).then(|| Self::File { path: path.to_owned() }).ok_or_else(shape);
         }
+        if let Some(rest) = text.strip_prefix("pvc://") {
+            let (claim, path) = rest.split_once('/').ok_or_else(shape)?;
+            let found = Self::Claim { claim: claim.to_owned(), path: path.to_owned() };
+            return (is_name(claim) && safe(&format!("/{path}"))).then_some(found).ok_or_else(shape);
+        }
+        if let Some(rest) = REMOTE.iter().find_map(|scheme| text.strip_prefix(scheme)) {
+            // What else may be wrong with it, `fetch` says in words that become the model's condition.
+            let parts = if text.starts_with("hf://") { 3 } else { 2 };
+            let names_a_file =
+                rest.split('/').count() >= parts && rest.split('/').take(parts).all(|part| !part.is_empty());
+            return names_a_file.then(|| Self::Remote { uri: text.to_owned() }).ok_or_else(shape);
+        }
         Err(SourceError::Scheme(text.to_owned()))
     }
+}
+
+/// Whether Kubernetes takes it as a claim's name.
+fn is_name(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    text.len() <= 253 && text.chars().all(inner) && ends(text.chars().next()) && ends(text.chars().last())
 }
 
 impl fmt::Display for Source {
@@ -52,6 +89,8 @@ impl fmt::Display for Source {
         match self {
             Self::Image { image, path } => write!(f, "oci://{image}#{path}"),
             Self::File { path } => write!(f, "file://{path}"),
+            Self::Claim { claim, path } => write!(f, "pvc://{claim}/{path}"),
+            Self::Remote { uri } => f.write_str(uri),
         }
     }
 }
@@ -62,16 +101,36 @@ mod tests {
 
     #[test]
     fn sources_that_are_obeyed() {
-        for text in ["oci://registry.example/a/b:q8@sha256:0f#/model.gguf", "file:///models/x.gguf"] {
+        for text in [
+            "oci://registry.example/a/b:q8@sha256:0f#/model.gguf",
+            "file:///models/x.gguf",
+            "pvc://models-1/a/x.gguf",
+            "https://example.com/x.gguf?version=1",
+            "hf://org/model@main/x.gguf",
+            "s3://bucket/a/x.gguf",
+            "gs://bucket/x.gguf",
+        ] {
             assert_eq!(Source::parse(text).unwrap().to_string(), text);
         }
     }
 
     #[test]
     fn sources_that_are_not() {
-        assert!(matches!(Source::parse("hf://org/model"), Err(SourceError::Scheme(_))));
-        for text in ["oci://image", "oci://#/x", "oci://image#x", "oci://image#/../etc/passwd", "file://x", "file:///"]
-        {
+        assert!(matches!(Source::parse("ftp://org/model"), Err(SourceError::Scheme(_))));
+        for text in [
+            "oci://image",
+            "oci://#/x",
+            "oci://image#x",
+            "oci://image#/../etc/passwd",
+            "file://x",
+            "file:///",
+            "pvc://models",
+            "pvc://Models/x",
+            "pvc://models/../x",
+            "https://example.com",
+            "s3://bucket/",
+            "hf://org/model",
+        ] {
             assert!(matches!(Source::parse(text), Err(SourceError::Shape(_))), "{text}");
         }
     }

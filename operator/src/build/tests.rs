@@ -137,14 +137,31 @@ fn pods_know_the_operator_by_a_digest_and_not_by_its_token() {
 }
 
 #[test]
+fn models_elsewhere_are_fetched_or_mounted() {
+    let (mut model, class) = (model("demo", "chat"), class("cpu-small"));
+    model.spec.variants[0].source = "s3://bucket/chat/q8.gguf".into();
+    model.spec.variants[1].source = "pvc://team.models/q4.gguf".into();
+    let (placement, files) = (placement("q8", "cpu-small", 1), held(&["q8", "q4"]));
+    for node_cache in [None, Some("/var/lib/models".to_owned())] {
+        let settings = Settings { sources_secret: "sources".into(), node_cache: node_cache.clone(), ..settings() };
+        let shape = Shape { model: &model, class: &class, placement: &placement, files: &files, settings: &settings };
+        let paths: Vec<String> = serve_config(&shape).unwrap().variants.into_iter().map(|file| file.path).collect();
+        assert_eq!(paths, ["/models/q8.gguf", "/mnt/pvc/team.models/q4.gguf"]);
+        let pod = deployment(&shape, 1).unwrap().spec.unwrap().template.spec.unwrap();
+        let name = if node_cache.is_some() { "fetched_by_way_of_the_node" } else { "fetched_by_each_pod" };
+        insta::assert_yaml_snapshot!(name, (&pod.init_containers, &pod.containers[0].volume_mounts, &pod.volumes));
+    }
+}
+
+#[test]
 fn what_cannot_be_built_says_why() {
     let (mut model, class, settings) = (model("demo", "chat"), class("cpu-small"), settings());
     let (gone, files) = (placement("gone", "cpu-small", 1), held(&["q4"]));
     let shape = Shape { model: &model, class: &class, placement: &gone, files: &files, settings: &settings };
     assert!(deployment(&shape, 1).unwrap_err().to_string().contains("no variant gone"));
-    model.spec.variants[1].source = "hf://org/model".into();
+    model.spec.variants[1].source = "ftp://org/model".into();
     let placement = placement("q4", "cpu-small", 1);
     let shape = Shape { model: &model, class: &class, placement: &placement, files: &files, settings: &settings };
     let error = crate::error::chain(&deployment(&shape, 1).unwrap_err());
-    assert!(error.contains("hf://org/model"), "{error}");
+    assert!(error.contains("ftp://org/model"), "{error}");
 }

@@ -1,6 +1,6 @@
 //! What the API can say and this version of the operator does not obey yet.
 
-use super::{EngineKind, Format, ModelDeploymentSpec, SourceScheme, Variant};
+use super::{EngineKind, Format, ModelDeploymentSpec, Variant};
 use crate::field_path::{FieldPath, NotObeyed};
 
 impl ModelDeploymentSpec {
@@ -27,8 +27,6 @@ impl ModelDeploymentSpec {
 /// Notes what one variant asks in vain.
 fn note_variant(variant: &Variant, fields: &mut NotObeyed) {
     let path = |field: &str| format!("spec.variants[{}].{field}", variant.name);
-    let source_obeyed = matches!(variant.scheme(), Some(SourceScheme::Oci | SourceScheme::File));
-    fields.when(!source_obeyed, path("source"));
     fields.when(variant.format != Format::GGUF, path("format"));
     fields.when(variant.quality.curve.is_some(), path("quality.curve"));
     for hardware in &variant.hardware {

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result};
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use super::Bench;
 use super::host::{Peer, Server};
@@ -127,26 +126,26 @@ fn best(rows: &[Row]) -> Result<Tuning> {
 }
 
 async fn row(bench: &Bench, precision: Precision, load: &Load, tuning: Tuning) -> Result<Row> {
-    let value = speed(bench, precision, load, tuning, bench.lengths.grid_window).await?;
+    let value = speed(bench, precision, load, tuning).await?;
     let what = format!("{} {}", precision.name(), load.name);
     bench.narrator.say(format_args!("{what} | {} | {value:.1} tok/s", tuning.cells()));
     Ok(Row { what, tuning, value, unit: "tok/s" })
 }
 
 /// Tokens a second of a fresh `llama-server`.
-pub(super) async fn speed(
-    bench: &Bench,
-    precision: Precision,
-    load: &Load,
-    tuning: Tuning,
-    window: Duration,
-) -> Result<f64> {
-    let peer =
-        Peer { program: &bench.peer, file: bench.file(precision), room: load.room(), threads: bench.threads, tuning };
-    let server = Server::peer(&peer).await?;
-    let speed = Running::start(server.base(), load).await?.speed(window).await?;
+async fn speed(bench: &Bench, precision: Precision, load: &Load, tuning: Tuning) -> Result<f64> {
+    let server = server(bench, precision, load, tuning).await?;
+    let mut running = Running::start(server.base(), load).await?;
+    running.work(bench.lengths.grid_window).await;
+    let speed = running.speed()?;
     server.stop().await?;
     Ok(speed)
+}
+
+/// A fresh `llama-server` for this load.
+pub(super) async fn server(bench: &Bench, precision: Precision, load: &Load, tuning: Tuning) -> Result<Server> {
+    let (file, room) = (bench.file(precision), load.room());
+    Server::peer(&Peer { program: &bench.peer, file, room, threads: bench.threads, tuning }).await
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The servers, ours and llama.cpp's, as processes of the host.
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 use quartermaster_core::wire::serve::{ServeConfig, VariantFile};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -151,6 +152,16 @@ impl Server {
     /// The value of the first sample whose line begins so.
     pub(in crate::bench) async fn counter(&self, name: &str) -> Result<u64> {
         counter(&self.metrics().await?, name).with_context(|| format!("/metrics has no {name}…"))
+    }
+
+    /// Stops it where it is, until [`Server::resume`].
+    pub(super) fn pause(&self) -> Result<()> {
+        self.process()?.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    pub(super) fn resume(&self) -> Result<()> {
+        self.process()?.signal(Signal::SIGCONT)
     }
 
     /// Ends it at once.

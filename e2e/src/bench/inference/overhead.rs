@@ -23,9 +23,9 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     let (load, variants) = (Load::fixed("overhead", STREAMS), bench.variants(&[PRECISION]));
     let server = Server::pod(&bench.pod(&variants, load.room())).await?;
     let process = server.process()?;
-    let running = Running::start(server.base(), &load).await?;
+    let mut running = Running::start(server.base(), &load).await?;
     let (before, began) = (process.threads()?, process.cpu()?);
-    running.speed(bench.lengths.window).await?;
+    running.work(bench.lengths.window).await;
     let all = process.cpu()?.saturating_sub(began);
     let spent = spent(&before, &process.threads()?);
     let resident = float(process.resident_kib()?)? * 1024.0;

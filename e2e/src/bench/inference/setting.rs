@@ -28,7 +28,7 @@ impl Precision {
 /// How long and how often things are measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Lengths {
-    /// Of one side of a pair.
+    /// Of one side of a pair, all its turns together.
     pub(super) window: Duration,
     /// The same at mixed lengths, where more differs between two seconds.
     pub(super) azure_window: Duration,
@@ -38,6 +38,8 @@ pub struct Lengths {
     pub(super) grid: usize,
     /// Interleaved pairs.
     pub(super) pairs: usize,
+    /// Turns of each side of a pair.
+    pub(super) turns: u32,
     /// Repetitions of what is not a throughput.
     pub(super) repeats: usize,
 }
@@ -50,6 +52,7 @@ impl Lengths {
         grid_window: Duration::from_secs(4),
         grid: 8,
         pairs: 5,
+        turns: 8,
         repeats: 3,
     };
     /// To see that everything runs. What it prints is no figure.
@@ -59,6 +62,7 @@ impl Lengths {
         grid_window: Duration::from_secs(1),
         grid: 1,
         pairs: 2,
+        turns: 2,
         repeats: 1,
     };
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -90,6 +91,8 @@ pub(super) struct Running {
     events: UnboundedReceiver<Event>,
     _tasks: JoinSet<()>,
     seen: Vec<Event>,
+    /// When tokens counted.
+    counted: Vec<Range<Instant>>,
 }
 
 impl Running {
@@ -111,7 +114,7 @@ impl Running {
                 }
             });
         }
-        let mut running = Self { events, _tasks: tasks, seen: Vec::new() };
+        let mut running = Self { events, _tasks: tasks, seen: Vec::new(), counted: Vec::new() };
         let (mut busy, deadline) = (BTreeSet::new(), Instant::now() + FILLED_WITHIN);
         while u32::try_from(busy.len())? < load.streams {
             let event = timeout_at(deadline, running.events.recv()).await;
@@ -129,15 +132,20 @@ impl Running {
         Ok(running)
     }
 
-    /// Lets them work for a while; tokens a second in it.
-    pub(super) async fn speed(mut self, window: Duration) -> Result<f64> {
-        let (begin, end) = (Instant::now(), Instant::now() + window);
-        tokio::time::sleep_until(end).await;
+    /// Lets them work for a while that counts.
+    pub(super) async fn work(&mut self, while_: Duration) {
+        let begin = Instant::now();
+        tokio::time::sleep_until(begin + while_).await;
+        self.counted.push(begin..Instant::now());
         self.catch_up();
+    }
+
+    /// Tokens a second in all that counts.
+    pub(super) fn speed(&self) -> Result<f64> {
         let (mut pieces, mut answered_pieces, mut answered_tokens) = (0_u64, 0_u64, 0_u64);
         for event in &self.seen {
             match event {
-                Event::Text { at, .. } => pieces += u64::from((begin..end).contains(at)),
+                Event::Text { at, .. } => pieces += u64::from(self.counted.iter().any(|while_| while_.contains(at))),
                 Event::Answered { pieces, tokens } => {
                     answered_pieces += pieces;
                     answered_tokens += tokens;
@@ -145,10 +153,11 @@ impl Running {
                 Event::Failed(error) => bail!("a stream failed: {error:#}"),
             }
         }
-        ensure!(pieces > 0, "no token came in {} s", window.as_secs());
+        let seconds: f64 = self.counted.iter().map(|while_| (while_.end - while_.start).as_secs_f64()).sum();
+        ensure!(pieces > 0, "no token came in {seconds} s");
         // A token without text, such as half a character, comes with the next one: `usage` knows how many there were.
         let share = if answered_pieces == 0 { 1.0 } else { float(answered_tokens)? / float(answered_pieces)? };
-        Ok(float(pieces)? * share / window.as_secs_f64())
+        Ok(float(pieces)? * share / seconds)
     }
 
     /// Lets them work while `work` is done.

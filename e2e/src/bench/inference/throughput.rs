@@ -3,7 +3,6 @@
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::time::Duration;
 
 use super::grid::{self, Row, Tuning};
 use super::host::Server;
@@ -59,16 +58,9 @@ pub(super) async fn measure(bench: &Bench, only: &[String], rows: &mut Vec<Row>)
 
 /// The lower bound of the ratio over all pairs. Who is first changes from pair to pair.
 async fn bound(bench: &Bench, precision: Precision, load: &Load, tuning: Tuning) -> Result<f64> {
-    let window = if load.name == "azure" { bench.lengths.azure_window } else { bench.lengths.window };
     let mut ratios = Vec::new();
-    for pair in 0..bench.lengths.pairs {
-        let (own, peer) = if pair % 2 == 0 {
-            let own = speed(bench, precision, load, window).await?;
-            (own, grid::speed(bench, precision, load, tuning, window).await?)
-        } else {
-            let peer = grid::speed(bench, precision, load, tuning, window).await?;
-            (speed(bench, precision, load, window).await?, peer)
-        };
+    for nth in 0..bench.lengths.pairs {
+        let (own, peer) = pair(bench, precision, load, tuning, nth % 2 == 0).await?;
         bench.narrator.say(format_args!(
             "{} {}: ours {own:.1}, llama-server {peer:.1} tok/s, {:.3}",
             precision.name(),
@@ -82,13 +74,34 @@ async fn bound(bench: &Bench, precision: Precision, load: &Load, tuning: Tuning)
     Ok(bound)
 }
 
-/// Tokens a second of a fresh inference pod.
-async fn speed(bench: &Bench, precision: Precision, load: &Load, window: Duration) -> Result<f64> {
+/// Tokens a second of a fresh inference pod and of a fresh `llama-server` that take turns: while one works the other is
+/// stopped, so that both meet what else the machine does in these seconds.
+async fn pair(bench: &Bench, precision: Precision, load: &Load, tuning: Tuning, own_first: bool) -> Result<(f64, f64)> {
     let variants = bench.variants(&[precision]);
-    let server = Server::pod(&bench.pod(&variants, load.room())).await?;
-    let speed = Running::start(server.base(), load).await?.speed(window).await?;
-    server.stop().await?;
-    Ok(speed)
+    let own_server = Server::pod(&bench.pod(&variants, load.room())).await?;
+    let mut own = Running::start(own_server.base(), load).await?;
+    own_server.pause()?;
+    let peer_server = grid::server(bench, precision, load, tuning).await?;
+    let mut peer = Running::start(peer_server.base(), load).await?;
+    peer_server.pause()?;
+    let window = if load.name == "azure" { bench.lengths.azure_window } else { bench.lengths.window };
+    for turn in 0..bench.lengths.turns {
+        // First, second, second, first: a steady drift of the machine is no advantage.
+        let own_begins = own_first == matches!(turn % 4, 0 | 3);
+        let mut sides = [(&own_server, &mut own), (&peer_server, &mut peer)];
+        if !own_begins {
+            sides.reverse();
+        }
+        for (server, running) in sides {
+            server.resume()?;
+            running.work(window / bench.lengths.turns).await;
+            server.pause()?;
+        }
+    }
+    let speeds = (own.speed()?, peer.speed()?);
+    own_server.stop().await?;
+    peer_server.stop().await?;
+    Ok(speeds)
 }
 
 #[cfg(test)]

@@ -413,7 +413,7 @@ fn what_is_not_implemented_is_unusable_and_says_so() {
     let mut object = model("demo", "chat");
     object.spec.variants[0].source = "hf://org/model".into();
     world.index.apply(Kind::ModelDeployment, "demo/chat".into(), Object::ModelDeployment(Arc::new(object)));
-    assert!(verdict(&world).unwrap().contains("spec.variants[q8].source hf://org/model"));
+    assert!(verdict(&world).unwrap().contains("source hf://org/model: write"));
     world.index.delete(Kind::HardwareClass, "cpu-small");
     let seen = world.build();
     assert_eq!(seen.snapshot.models["demo/chat"].candidates[1].unusable, None);
