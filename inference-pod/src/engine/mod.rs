@@ -4,7 +4,7 @@
 
 pub mod embed;
 pub mod llama;
-mod outputs;
+mod raw;
 pub mod thread;
 pub mod warm_up;
 
