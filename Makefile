@@ -6,7 +6,7 @@ export CARGO_BUILD_JOBS ?= $(shell nproc)
 
 programs := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help demo test soak down prerequisites checkout
+.PHONY: help demo test soak models down prerequisites checkout
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -29,6 +29,9 @@ test: prerequisites ## Everything that CI runs: format, lints, tests, charts, th
 soak: prerequisites ## Half an hour of load on the inference server, and its answers beside the reference's; not in CI
 	@cargo xtask bench soak
 	@cargo xtask bench logits
+
+models: prerequisites ## Train and measure the model family under models/ anew; hours of work, not in CI
+	@cargo xtask models
 
 down: checkout ## Take the demo's cluster down
 	@cargo build --quiet --workspace --bin quartermaster-cluster --test tidy

@@ -7,11 +7,12 @@
 //!
 //! Nothing here reads a clock, a file, a socket or a random number: time is an argument, and the same input gives the
 //! same plan. [`snapshot`] is all that a decision may read, [`plan`] makes it, [`wire`] is what the binaries say to each
-//! other, [`chat`] renders prompts the same way in gateway and engine.
+//! other, [`chat`] renders prompts the same way in gateway and engine, [`capacity`] holds what was measured of variants.
 //!
 //! Read [`units`] first, then [`snapshot`], then [`plan`].
 #![forbid(unsafe_code)]
 
+pub mod capacity;
 pub mod chat;
 pub mod plan;
 pub mod snapshot;

@@ -18,7 +18,7 @@ pub fn line(figure: &str, value: f64) -> String {
     serde_json::json!({"figure": figure, "value": value}).to_string()
 }
 
-fn float(count: u64) -> Result<f64> {
+pub(crate) fn float(count: u64) -> Result<f64> {
     u32::try_from(count).map(f64::from).with_context(|| format!("{count} is too large to be true"))
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{bench, ci, generate, images, tidy};
+use xtask::{bench, ci, family, generate, images, tidy};
 
 /// Developer tasks of Quartermaster.
 #[derive(Debug, Parser)]
@@ -23,6 +23,8 @@ enum Task {
     Tidy,
     /// Run what CI runs, or only the steps named.
     Ci(ci::Options),
+    /// Train and measure the model family under models/; hours of work.
+    Models(family::Options),
     /// Measure, and print one JSON line a figure.
     Bench(bench::Options),
 }
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         Task::Images(options) => images::run(&options),
         Task::Tidy => tidy::run(),
         Task::Ci(options) => ci::run(&options),
+        Task::Models(options) => family::run(&options),
         Task::Bench(options) => bench::run(&options),
     };
     match result {

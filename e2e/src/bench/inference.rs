@@ -2,7 +2,7 @@
 
 mod client;
 mod grid;
-pub(super) mod host;
+pub(crate) mod host;
 mod latency;
 mod overhead;
 mod prefix;

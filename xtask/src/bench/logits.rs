@@ -1,19 +1,17 @@
 //! `bench logits`: whether our engine says what the reference implementation says, token by token, on the same weights.
 //! Hugging Face's transformers on PyTorch, installed once in the user's cache: some gigabytes, so CI never runs it.
 
-use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::{Goal, Measurement, program};
-use crate::{images, shell, workspace};
+use crate::{images, python, shell, workspace};
 
 const ENGINE: &str = "quartermaster-inference-pod";
-const PACKAGES: [&str; 4] = ["torch==2.15.0", "transformers==5.24.0", "accelerate==1.15.0", "gguf==0.19.0"];
 const SCRIPT: &str = "xtask/src/bench/logits.py";
 const TEXT: &str = "inference-pod/testdata/perplexity.txt";
 /// Tokens that are compared.
@@ -39,7 +37,7 @@ struct Greedy {
 /// Asks both for either precision.
 pub(super) fn measure() -> Result<Measurement> {
     let engine = program(ENGINE)?;
-    let python = shell::step("installing the reference", reference)?;
+    let python = python::environment()?;
     let mut values = Vec::new();
     for precision in ["f16", "q8_0"] {
         let same = same(&engine, &python, &images::models::cached(precision)?)?;
@@ -74,20 +72,6 @@ fn share(own: &[i32], other: &[i32]) -> Result<f64> {
     let same = own.iter().zip(other).filter(|(own, other)| own == other).count();
     let count = |count: usize| u32::try_from(count).map(f64::from);
     Ok(count(same)? / count(own.len())?)
-}
-
-/// A Python that has the reference.
-fn reference() -> Result<PathBuf> {
-    let folder = workspace::cache("reference")?.join(PACKAGES.join("-").replace("==", "-"));
-    let python = folder.join("bin/python");
-    // Written last: an installation that was cut off is made again.
-    let done = folder.join("done");
-    if !done.exists() {
-        shell::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-        shell::run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES))?;
-        fs::write(&done, "")?;
-    }
-    Ok(python)
 }
 
 #[cfg(test)]

@@ -16,39 +16,39 @@ use super::grid::Tuning;
 use crate::bench::process::Program;
 
 /// The model's name in every request.
-pub(in crate::bench) const MODEL: &str = "bench";
+pub(crate) const MODEL: &str = "bench";
 const READY_WITHIN: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(10);
 const LOG_LINES: usize = 5;
 
 /// How much is served at once, the same for both servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::bench) struct Room {
+pub(crate) struct Room {
     /// Requests side by side.
-    pub(in crate::bench) slots: u32,
+    pub(crate) slots: u32,
     /// Tokens of one request.
-    pub(in crate::bench) context: u32,
+    pub(crate) context: u32,
 }
 
 /// A variant of the model that an inference pod knows.
 #[derive(Clone, Debug)]
-pub(in crate::bench) struct Variant {
-    pub(in crate::bench) name: &'static str,
-    pub(in crate::bench) file: PathBuf,
+pub(crate) struct Variant {
+    pub(crate) name: &'static str,
+    pub(crate) file: PathBuf,
 }
 
 /// Our server, with what it is told.
 #[derive(Clone, Debug)]
-pub(in crate::bench) struct Pod<'a> {
-    pub(in crate::bench) program: &'a Path,
+pub(crate) struct Pod<'a> {
+    pub(crate) program: &'a Path,
     /// The first one is served.
-    pub(in crate::bench) variants: &'a [Variant],
-    pub(in crate::bench) room: Room,
-    pub(in crate::bench) threads: u32,
+    pub(crate) variants: &'a [Variant],
+    pub(crate) room: Room,
+    pub(crate) threads: u32,
     /// Folder in which it keeps what it measures at its first start.
-    pub(in crate::bench) profiles: Option<&'a Path>,
+    pub(crate) profiles: Option<&'a Path>,
     /// Token of the admin calls.
-    pub(in crate::bench) admin_token: Option<&'a str>,
+    pub(crate) admin_token: Option<&'a str>,
 }
 
 /// llama.cpp's server, with what it is told.
@@ -63,7 +63,7 @@ pub(super) struct Peer<'a> {
 
 /// A server that is ready. Dropping it kills it.
 #[derive(Debug)]
-pub(in crate::bench) struct Server {
+pub(crate) struct Server {
     child: Child,
     base: String,
     ready_after: Duration,
@@ -73,7 +73,7 @@ pub(in crate::bench) struct Server {
 
 impl Server {
     /// Starts an inference pod.
-    pub(in crate::bench) async fn pod(pod: &Pod<'_>) -> Result<Self> {
+    pub(crate) async fn pod(pod: &Pod<'_>) -> Result<Self> {
         let folder = tempfile::tempdir().context("no temporary folder")?;
         let config = folder.path().join("serve.json");
         fs::write(&config, serde_json::to_vec(&serve(pod)?)?).context("could not write serve.json")?;
@@ -128,7 +128,7 @@ impl Server {
     }
 
     /// Where it serves.
-    pub(in crate::bench) fn base(&self) -> &str {
+    pub(crate) fn base(&self) -> &str {
         &self.base
     }
 
@@ -144,13 +144,13 @@ impl Server {
     }
 
     /// What `/metrics` says.
-    pub(in crate::bench) async fn metrics(&self) -> Result<String> {
+    pub(crate) async fn metrics(&self) -> Result<String> {
         let url = format!("{}/metrics", self.base);
         Ok(reqwest::get(&url).await?.error_for_status()?.text().await?)
     }
 
     /// The value of the first sample whose line begins so.
-    pub(in crate::bench) async fn counter(&self, name: &str) -> Result<u64> {
+    pub(crate) async fn counter(&self, name: &str) -> Result<u64> {
         counter(&self.metrics().await?, name).with_context(|| format!("/metrics has no {name}…"))
     }
 
@@ -165,7 +165,7 @@ impl Server {
     }
 
     /// Ends it at once.
-    pub(in crate::bench) async fn stop(mut self) -> Result<()> {
+    pub(crate) async fn stop(mut self) -> Result<()> {
         self.child.kill().await.context("could not end the server")
     }
 }

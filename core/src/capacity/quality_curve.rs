@@ -1,0 +1,178 @@
+//! What more tokens buy: `A(T) = a + b·ln T`, measured on a task set, with the range in which it holds.
+//!
+//! `T` is the most tokens that a request may think for, `A` the share of right answers. Below the range nobody has looked;
+//! above it more tokens buy nothing.
+
+use serde::{Deserialize, Serialize};
+
+/// Grows when a field changes its meaning.
+pub const VERSION: u32 = 1;
+/// A line through fewer points says nothing about its fit.
+const POINTS_MIN: usize = 3;
+
+/// Measurements of one family of variants.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QualityCurves {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The task set that all were measured on.
+    pub tasks: String,
+    /// One for each variant and difficulty.
+    pub curves: Vec<QualityCurve>,
+}
+
+/// One variant on tasks of one difficulty.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QualityCurve {
+    /// Name of the variant.
+    pub variant: String,
+    /// Name of the difficulty.
+    pub difficulty: String,
+    /// Measured points, by tokens.
+    pub points: Vec<Point>,
+    /// The line through them; none where there are too few before more tokens buy nothing.
+    pub fit: Option<Fit>,
+}
+
+/// Accuracy at one limit of tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Point {
+    /// Most tokens to think for.
+    pub tokens: u32,
+    /// Tokens that an answer took in the mean, thinking and answer together.
+    pub spent: f64,
+    /// Share of right answers, in [0, 1].
+    pub accuracy: f64,
+    /// Lower end of its 95 % interval.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// `a + b·ln T` by least squares.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Fit {
+    /// Accuracy at one token.
+    pub a: f64,
+    /// What the factor e in tokens adds.
+    pub b: f64,
+    /// Share of the points' variance that the line explains.
+    pub r_squared: f64,
+    /// Fewest tokens for which it holds.
+    pub t_min: u32,
+    /// Most tokens for which it holds: there accuracy is at its highest, within its interval.
+    pub t_max: u32,
+}
+
+impl Fit {
+    /// The accuracy at so many tokens: that of the nearer end where they are out of the range, and always in [0, 1].
+    #[must_use]
+    pub fn accuracy(&self, tokens: f64) -> f64 {
+        let tokens = tokens.clamp(f64::from(self.t_min), f64::from(self.t_max));
+        (self.a + self.b * tokens.ln()).clamp(0.0, 1.0)
+    }
+
+    /// The fewest tokens at which this accuracy is reached; none where it never is.
+    #[must_use]
+    pub fn tokens(&self, accuracy: f64) -> Option<f64> {
+        if accuracy <= self.accuracy(self.t_min.into()) {
+            return Some(self.t_min.into());
+        }
+        let tokens = ((accuracy - self.a) / self.b).exp();
+        (self.b > 0.0 && tokens <= f64::from(self.t_max)).then_some(tokens)
+    }
+
+    /// The line through the points at one token or more, up to where the accuracy is as good as at its best: the first one
+    /// whose interval reaches the best point's value.
+    #[must_use]
+    pub fn through(points: &[Point]) -> Option<Self> {
+        let mut points: Vec<Point> = points.iter().copied().filter(|point| point.tokens >= 1).collect();
+        points.sort_by_key(|point| point.tokens);
+        let best = points.iter().map(|point| point.accuracy).fold(f64::NEG_INFINITY, f64::max);
+        let end = points.iter().position(|point| point.high >= best)?;
+        let rising = points.get(..=end).filter(|points| points.len() >= POINTS_MIN)?;
+        let samples: Vec<(f64, f64)> =
+            rising.iter().map(|point| (f64::from(point.tokens).ln(), point.accuracy)).collect();
+        let (a, b, r_squared) = line(&samples)?;
+        Some(Self { a, b, r_squared, t_min: rising.first()?.tokens, t_max: rising.last()?.tokens })
+    }
+}
+
+/// Intercept, slope and R² of the line by least squares; none where all x or all y are the same.
+fn line(samples: &[(f64, f64)]) -> Option<(f64, f64, f64)> {
+    let count = f64::from(u32::try_from(samples.len()).ok()?);
+    let mean = |of: &dyn Fn(&(f64, f64)) -> f64| samples.iter().map(of).sum::<f64>() / count;
+    let (x_mean, y_mean) = (mean(&|(x, _)| *x), mean(&|(_, y)| *y));
+    let x_spread = mean(&|(x, _)| (x - x_mean).powi(2));
+    let y_spread = mean(&|(_, y)| (y - y_mean).powi(2));
+    if x_spread <= 0.0 || y_spread <= 0.0 {
+        return None;
+    }
+    let b = mean(&|(x, y)| (x - x_mean) * (y - y_mean)) / x_spread;
+    let a = y_mean - b * x_mean;
+    let unexplained = mean(&|(x, y)| (y - a - b * x).powi(2));
+    Some((a, b, 1.0 - unexplained / y_spread))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(tokens: u32, accuracy: f64) -> Point {
+        Point { tokens, spent: f64::from(tokens) + 4.0, accuracy, low: accuracy - 0.02, high: accuracy + 0.02 }
+    }
+
+    fn on_a_line(tokens: &[u32]) -> Vec<Point> {
+        tokens.iter().map(|tokens| point(*tokens, 0.1 + 0.15 * f64::from(*tokens).ln())).collect()
+    }
+
+    #[test]
+    fn a_line_is_found_again_up_to_where_it_ends() {
+        let mut points = on_a_line(&[2, 4, 8, 16, 32]);
+        let top = points[4].accuracy;
+        points.extend([point(64, top + 0.01), point(128, top + 0.005)]);
+        points.insert(0, point(0, 0.05));
+        let fit = Fit::through(&points).unwrap();
+        assert!((fit.a - 0.1).abs() < 1e-9 && (fit.b - 0.15).abs() < 1e-9 && fit.r_squared > 1.0 - 1e-9, "{fit:?}");
+        assert_eq!((fit.t_min, fit.t_max), (2, 32), "what follows is as good within its interval");
+        points.reverse();
+        assert_eq!(Fit::through(&points), Some(fit), "in whatever order");
+    }
+
+    #[test]
+    fn accuracy_and_tokens_are_each_others_inverse_within_the_range() {
+        let fit = Fit::through(&on_a_line(&[2, 8, 32])).unwrap();
+        for tokens in [2.0, 5.0, 31.9] {
+            assert!((fit.tokens(fit.accuracy(tokens)).unwrap() - tokens).abs() < 1e-6);
+        }
+        assert_eq!(fit.accuracy(1.0), fit.accuracy(2.0));
+        assert_eq!(fit.accuracy(1e6), fit.accuracy(32.0));
+        assert_eq!(fit.tokens(0.0), Some(2.0));
+        assert_eq!(fit.tokens(0.99), None);
+    }
+
+    #[test]
+    fn a_scattered_curve_says_so_and_a_short_or_flat_one_has_no_line() {
+        let fit = Fit::through(&[point(2, 0.1), point(4, 0.5), point(8, 0.2), point(16, 0.7)]).unwrap();
+        assert!(fit.r_squared > 0.0 && fit.r_squared < 0.8, "{fit:?}");
+        assert_eq!(Fit::through(&on_a_line(&[2, 4])), None);
+        assert_eq!(Fit::through(&[point(2, 0.5), point(4, 0.5), point(8, 0.5)]), None);
+        assert_eq!(Fit::through(&[]), None);
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        // In binary fractions: JSON's decimals may lose the last bit of others.
+        let points = vec![Point { tokens: 8, spent: 12.5, accuracy: 0.5, low: 0.25, high: 0.75 }];
+        let fit = Some(Fit { a: 0.125, b: 0.25, r_squared: 1.0, t_min: 2, t_max: 8 });
+        let curve = QualityCurve { variant: "q8-0".into(), difficulty: "medium".into(), points, fit };
+        let curves = QualityCurves { version: VERSION, tasks: "steps-1".into(), curves: vec![curve] };
+        let text = serde_json::to_string(&curves).unwrap();
+        assert!(text.contains("\"rSquared\""), "{text}");
+        assert_eq!(serde_json::from_str::<QualityCurves>(&text).unwrap(), curves);
+    }
+}

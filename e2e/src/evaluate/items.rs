@@ -1,0 +1,74 @@
+//! Items of a task set: one JSON object a line.
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::Path;
+
+use super::verify;
+
+/// A question with its one right answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// Unique in its set.
+    pub id: String,
+    /// Sort of task, such as `sum`.
+    pub kind: String,
+    /// How hard it is, such as `medium`.
+    pub difficulty: String,
+    /// Steps from the question to the answer.
+    pub steps: u32,
+    /// The question.
+    pub question: String,
+    /// The right answer.
+    pub answer: String,
+}
+
+impl Item {
+    /// What is asked where an answer may think for `budget` tokens.
+    #[must_use]
+    pub fn prompt(&self, budget: u32) -> String {
+        format!("think {budget} of {}: {}", self.steps, self.question)
+    }
+}
+
+/// Reads a task set, and works every answer out once more.
+///
+/// # Errors
+/// Names file and line of what can't be read, or of an answer that is not the question's.
+pub fn load(path: &Path) -> Result<Vec<Item>> {
+    let text = fs::read_to_string(path).with_context(|| format!("could not read task set {}", path.display()))?;
+    let place = |number: usize| format!("task set {}, line {}", path.display(), number + 1);
+    let mut items = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let item: Item = serde_json::from_str(line).with_context(|| place(number))?;
+        let truth = verify::answer(&item.kind, &item.question).with_context(|| place(number))?;
+        ensure!(truth == item.answer, "{}: the answer is {truth}, not {}", place(number), item.answer);
+        items.push(item);
+    }
+    ensure!(!items.is_empty(), "task set {} is empty", path.display());
+    Ok(items)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    const GOOD: &str = r#"{"id":"1","kind":"sum","difficulty":"easy","steps":2,"question":"last two digits of 90a+15b-07","answer":"98"}"#;
+
+    #[test]
+    fn a_set_is_read_and_its_answers_are_checked() {
+        let items = load(file(GOOD).path()).unwrap();
+        assert_eq!(items[0].prompt(8), "think 8 of 2: last two digits of 90a+15b-07");
+        let wrong = load(file(&GOOD.replace("\"98\"", "\"97\"")).path()).unwrap_err().to_string();
+        assert!(wrong.contains("line 1: the answer is 98, not 97"), "{wrong}");
+        assert!(load(file("").path()).unwrap_err().to_string().contains("is empty"));
+        assert!(load(file("{}").path()).unwrap_err().to_string().contains("line 1"));
+    }
+}

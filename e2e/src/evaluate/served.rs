@@ -1,0 +1,42 @@
+//! An inference pod of our own, for a file that nobody serves.
+
+use anyhow::Result;
+use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
+
+use crate::bench::inference::host::{MODEL, Pod, Room, Server, Variant};
+
+/// Requests side by side.
+const SLOTS: u32 = 16;
+/// Tokens of one request: the longest question and the longest answer.
+const CONTEXT: u32 = 512;
+
+/// A file that is served. Dropping it ends that.
+#[derive(Debug)]
+pub struct Served(Server);
+
+impl Served {
+    /// Serves `file` with this inference server.
+    ///
+    /// # Errors
+    /// Where it does not come up, with its last words.
+    pub async fn start(program: &Path, file: PathBuf) -> Result<Self> {
+        let variants = [Variant { name: MODEL, file }];
+        let threads = u32::try_from(available_parallelism()?.get())?;
+        let room = Room { slots: SLOTS, context: CONTEXT };
+        let pod = Pod { program, variants: &variants, room, threads, profiles: None, admin_token: None };
+        Ok(Self(Server::pod(&pod).await?))
+    }
+
+    /// Where its API is.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        self.0.base()
+    }
+
+    /// `model` of requests to it.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        MODEL
+    }
+}
