@@ -109,8 +109,8 @@ fn fetch(args: &FetchArgs) -> Result<Value, Failure> {
     let sha256 = args.sha256.as_deref().map(Digest::parse).transpose()?;
     let fetched = source::fetch(&Request { source: args.source.clone(), sha256 }, &args.options.options())?;
     if let Some(out) = &args.out {
-        let placed = place(&fetched.path, out).and_then(|()| pull::took(out, begin.elapsed()));
-        placed.map_err(|error| SourceError::local("writing the file", out, &error))?;
+        place(&fetched.path, out).map_err(|error| SourceError::local("writing the file", out, &error))?;
+        pull::took(out, begin.elapsed());
     }
     Ok(json!({
         "path": args.out.as_ref().unwrap_or(&fetched.path), "bytes": fetched.bytes,

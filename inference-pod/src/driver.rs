@@ -34,6 +34,9 @@ struct Active {
     last_at: Instant,
 }
 
+/// How many times slower a step may seem to become from one to the next.
+const SLOWER_AT_ONCE: u128 = 2;
+
 /// How fast prompts are computed, to keep steps near [`STEP_TARGET`].
 #[derive(Clone, Copy, Debug, Default)]
 struct Pace {
@@ -45,7 +48,9 @@ impl Pace {
         let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
         if tokens >= PREFILL_TOKENS_MIN {
             let now = took.as_micros() / u128::from(tokens);
-            self.token_micros = Some(self.token_micros.map_or(now, |old| (old * 3 + now) / 4));
+            // One step that something else held up says nothing of the next ones.
+            let likely = |old: u128| now.min(old * SLOWER_AT_ONCE);
+            self.token_micros = Some(self.token_micros.map_or(now, |old| (old * 3 + likely(old)) / 4));
         }
     }
 

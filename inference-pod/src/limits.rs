@@ -27,7 +27,7 @@ pub const PREFILL_TOKENS_MAX: u32 = 128;
 /// ... and at least, so that a prompt always gets on.
 pub const PREFILL_TOKENS_MIN: u32 = 16;
 /// How long a step with a prompt in it should take: running answers wait no longer than about this.
-pub const STEP_TARGET: Duration = Duration::from_millis(250);
+pub const STEP_TARGET: Duration = Duration::from_millis(500);
 /// Failed steps in a row after which the engine is given up.
 pub const ENGINE_FAILURES_MAX: u32 = 3;
 /// Longest warm-up measurement, and the most steps in it.

@@ -12,6 +12,24 @@ use std::path::Path;
 
 /// What tells one tokenizer from another.
 const VOCABULARY: &str = "tokenizer.ggml.tokens";
+/// Architectures that llama.cpp computes without a KV cache: encoders, and those that fill in a whole text at once.
+const WITHOUT_CACHE: [&str; 15] = [
+    "bert",
+    "modern-bert",
+    "nomic-bert",
+    "nomic-bert-moe",
+    "neo-bert",
+    "jina-bert-v2",
+    "jina-bert-v3",
+    "eurobert",
+    "gemma-embedding",
+    "t5encoder",
+    "dream",
+    "llada",
+    "llada-moe",
+    "rnd1",
+    "wavtokenizer-dec",
+];
 /// Elements that a quantised cache keeps together.
 const KV_BLOCK: u64 = 32;
 
@@ -65,6 +83,11 @@ pub fn inspect(path: &Path) -> Result<(Gguf, Shape), Failure> {
     let shape = Shape::of(&gguf)?;
     if gguf.tensors.is_empty() {
         return Err(gguf.corrupt("it holds no tensors").into());
+    }
+    if WITHOUT_CACHE.contains(&shape.architecture.as_str()) {
+        let (path, architecture) = (path.display(), &shape.architecture);
+        let message = format!("model file {path}: architecture {architecture} writes no text token by token");
+        return Err(Failure::new(Reason::BadConfig, message));
     }
     Ok((gguf, shape))
 }

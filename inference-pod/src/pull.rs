@@ -1,7 +1,6 @@
 //! How long an init container took to bring a model file: it writes that beside the file, the server exports it.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,12 +11,11 @@ fn beside(file: &Path) -> PathBuf {
     file.with_added_extension(SUFFIX)
 }
 
-/// Notes it.
-///
-/// # Errors
-/// Where the note can't be written.
-pub(crate) fn took(file: &Path, time: Duration) -> io::Result<()> {
-    fs::write(beside(file), format!("{:.3}\n", time.as_secs_f64()))
+/// Notes it. Where that fails, nothing is lost but the figure.
+pub(crate) fn took(file: &Path, time: Duration) {
+    if let Err(error) = fs::write(beside(file), format!("{:.3}\n", time.as_secs_f64())) {
+        tracing::warn!(file = %file.display(), %error, "how long the pull took is not noted");
+    }
 }
 
 /// What was noted; none where nobody did, as for files that were there before the pod.
@@ -35,7 +33,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("q4.gguf");
         assert_eq!(time_of(&file), None);
-        took(&file, Duration::from_millis(12_345)).unwrap();
+        took(&file, Duration::from_millis(12_345));
+        took(Path::new("/proc/nowhere/q4.gguf"), Duration::ZERO);
         assert_eq!(time_of(&file), Some(Duration::from_millis(12_345)));
         for nonsense in ["", "soon", "-1", "NaN", "inf"] {
             fs::write(beside(&file), nonsense).unwrap();

@@ -41,10 +41,6 @@ pub struct Args {
     /// may be missing.
     #[arg(long, env = "QM_SOURCES_SECRET", default_value = "quartermaster-sources")]
     pub sources_secret: String,
-    /// Folder of the nodes, writable for user 65532, in which pods keep fetched files for each other. Without it, every pod
-    /// fetches anew.
-    #[arg(long, env = "QM_NODE_CACHE")]
-    pub node_cache: Option<String>,
     /// Whether a NetworkPolicy keeps all but gateways, operators and scrapers away from the replicas of a model.
     #[arg(long, env = "QM_NETWORK_POLICIES", default_value_t = true, action = ArgAction::Set)]
     pub network_policies: bool,

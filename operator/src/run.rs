@@ -124,7 +124,6 @@ fn settings(args: &Args, token: &str) -> Settings {
         pull_policy: args.image_pull_policy.clone(),
         pull_secrets: args.image_pull_secrets.iter().filter(|name| !name.is_empty()).cloned().collect(),
         sources_secret: args.sources_secret.clone(),
-        node_cache: args.node_cache.clone(),
         scrapers: args.network_policies.then(|| args.scrapers.0.clone()),
         admin_secret: token.as_bytes().to_vec(),
     }

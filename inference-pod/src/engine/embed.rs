@@ -3,6 +3,7 @@
 
 use super::EngineError;
 use super::llama::{LlamaWeights, turn};
+use super::raw::share_threads;
 use crate::limits::EMBEDDING_ROWS;
 use crate::memory::Load;
 use crate::sampler::Token;
@@ -112,7 +113,9 @@ fn context(weights: &LlamaWeights, load: Load, threads: usize) -> Result<LlamaCo
         // Pooled here: llama.cpp would pool each batch on its own.
         .with_pooling_type(LlamaPoolingType::None)
         .with_no_perf(true);
-    weights.context(params).map_err(failed)
+    let mut context = weights.context(params).map_err(failed)?;
+    share_threads(&mut context, threads);
+    Ok(context)
 }
 
 fn embed(context: &mut LlamaContext<'_>, tokens: &[Token], answer: &oneshot::Sender<Answer>) -> Answer {

@@ -1,6 +1,6 @@
 //! llama.cpp through `llama-cpp-2`.
 
-use super::raw::{Threads, with_outputs};
+use super::raw::{share_threads, with_outputs};
 use super::{Engine, EngineError, Row, Vocabulary};
 use crate::kv::{KvOp, Sequence, Sharing};
 use crate::memory::{KvPrecision, Load};
@@ -122,13 +122,10 @@ impl LlamaWeights {
             .with_flash_attention_policy(flash)
             .with_no_perf(true);
         let mut context = self.context(with_outputs(load.outputs(), params)).map_err(failed)?;
-        let threads = Threads::attach(&mut context, threads);
-        if threads.is_none() {
-            tracing::warn!("no threads of its own for the engine: every step starts new ones");
-        }
+        share_threads(&mut context, threads);
         let rows = usize::try_from(load.batch()).map_err(|error| failed(error.to_string()))?;
         let outputs = usize::try_from(load.outputs()).map_err(|error| failed(error.to_string()))?;
-        Ok(LlamaEngine { context, batch: LlamaBatch::new(rows, 1), sharing: load.sharing, outputs, _threads: threads })
+        Ok(LlamaEngine { context, batch: LlamaBatch::new(rows, 1), sharing: load.sharing, outputs })
     }
 }
 
@@ -177,8 +174,6 @@ pub struct LlamaEngine<'model> {
     sharing: Sharing,
     /// Rows whose logits there is room for.
     outputs: usize,
-    /// Behind the context, so that it goes after it.
-    _threads: Option<Threads>,
 }
 
 fn sequence_id(sequence: Sequence) -> Result<i32, EngineError> {

@@ -3,12 +3,14 @@
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_sys_2 as sys;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::ptr::NonNull;
 
-/// How long idle threads spin before they sleep, in llama.cpp's unit (131,072 turns of a loop): about five milliseconds,
-/// longer than from one step to the next. Its default is fifty times that, which other contexts and requests would pay for.
+/// How long idle threads spin before they sleep, in llama.cpp's unit (131,072 turns of a loop): some milliseconds, longer
+/// than from one step to the next. Its default is fifty times that, for which everybody else on the machine would pay.
 const POLL: u32 = 1;
-/// What a wrapper with a null or an empty thing in it holds beside its pointer is less than any address.
+/// Whatever a wrapper holds beside its pointer is less than any address.
 const ADDRESS_MIN: usize = 4096;
 
 /// With room for the logits of so many rows of a batch. By default llama.cpp has room for those of every row, which is 25 MB
@@ -24,41 +26,35 @@ pub(super) fn with_outputs(rows: u32, mut params: LlamaContextParams) -> LlamaCo
     params
 }
 
-/// Threads that compute for one context. Without them llama.cpp starts new ones for every step. Drop it after the context.
-#[derive(Debug)]
-pub(super) struct Threads(NonNull<sys::ggml_threadpool>);
-
-/// SAFETY: llama.cpp's pool may be used from any one thread at a time, and we only ever free it.
-#[expect(unsafe_code, reason = "an engine moves to its own thread")]
-unsafe impl Send for Threads {}
-
-impl Threads {
-    /// Has a context compute with `count` threads that stay, the caller's among them. None where llama.cpp has no memory for
-    /// them, or the wrapper is not what it was in the version that is pinned: then it computes as it does without.
-    pub(super) fn attach(context: &mut LlamaContext<'_>, count: i32) -> Option<Self> {
-        let context = pointer(context)?;
-        // SAFETY: the parameters are plain data that we own; the pool is freed after the context, see `Drop`. `context` is
-        // the live context of the wrapper, which we borrow.
-        #[expect(unsafe_code, reason = "llama-cpp-2 doesn't wrap thread pools")]
-        unsafe {
+/// Has a context compute on the process's threads, the caller's among the `count`, instead of starting new ones for every
+/// step. All contexts share them, since only one computes at a time ([`super::llama::turn`]): threads of its own for each
+/// would spin in the others' way. Does nothing where the wrapper is not what it was in the version that is pinned.
+pub(super) fn share_threads(context: &mut LlamaContext<'_>, count: i32) {
+    let Some(context) = pointer(context) else {
+        return tracing::warn!("no lasting threads for the engine: every step starts new ones");
+    };
+    let mut pools = POOLS.lock();
+    // SAFETY: the parameters are plain data that we own; `context` is the live context of the wrapper, which we borrow. The
+    // pool lives as long as the process, so longer than the context.
+    #[expect(unsafe_code, reason = "llama-cpp-2 doesn't wrap thread pools")]
+    unsafe {
+        let pool = pools.entry(count).or_insert_with(|| {
             let mut params = sys::ggml_threadpool_params_default(count);
             params.poll = POLL;
-            let pool = NonNull::new(sys::ggml_threadpool_new(&raw mut params))?;
-            sys::llama_attach_threadpool(context.as_ptr(), pool.as_ptr(), pool.as_ptr());
-            Some(Self(pool))
-        }
+            Pool(sys::ggml_threadpool_new(&raw mut params))
+        });
+        sys::llama_attach_threadpool(context.as_ptr(), pool.0, pool.0);
     }
 }
 
-impl Drop for Threads {
-    fn drop(&mut self) {
-        // SAFETY: made by `ggml_threadpool_new`, freed once, and its context is gone.
-        #[expect(unsafe_code, reason = "llama-cpp-2 doesn't wrap thread pools")]
-        unsafe {
-            sys::ggml_threadpool_free(self.0.as_ptr());
-        }
-    }
-}
+/// By the number of their threads; a process asks for one number.
+static POOLS: Mutex<BTreeMap<i32, Pool>> = Mutex::new(BTreeMap::new());
+
+struct Pool(sys::ggml_threadpool_t);
+
+// SAFETY: a pool is used by the one context that has the turn; here it is only handed on.
+#[expect(unsafe_code, reason = "a pool serves engines on several threads")]
+unsafe impl Send for Pool {}
 
 /// The context in the wrapper, which has the pointer, and a list of samplers that we never give it: capacity and length are
 /// 0, its pointer is its alignment.

@@ -39,8 +39,6 @@ pub struct Settings {
     pub scrapers: Option<Vec<NetworkPolicyPeer>>,
     /// Secret of the model's namespace, if there is one, with what fetches of models need: variables and files.
     pub sources_secret: String,
-    /// Folder of the nodes in which pods keep fetched files and measurements for each other. None: every pod fetches anew.
-    pub node_cache: Option<String>,
     /// What the tokens are derived from by which pods take our orders.
     pub admin_secret: Vec<u8>,
 }

@@ -4,9 +4,9 @@ use super::{Error, Shape, Source, admin, config};
 use crate::{limits, names};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, EnvVar,
-    HTTPGetAction, HostPathVolumeSource, Lifecycle, LifecycleHandler, LocalObjectReference,
-    PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile,
-    SecretEnvSource, SecretVolumeSource, SecurityContext, SleepAction, Toleration, Volume, VolumeMount,
+    HTTPGetAction, Lifecycle, LifecycleHandler, LocalObjectReference, PersistentVolumeClaimVolumeSource,
+    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretEnvSource, SecretVolumeSource,
+    SecurityContext, SleepAction, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -25,8 +25,6 @@ const ENGINE: &str = "/usr/local/bin/quartermaster-inference-pod";
 const CONFIG: &str = "/etc/quartermaster";
 /// Where the Secret with credentials of sources is mounted, so that its variables can name its files.
 const SOURCES: &str = "/etc/quartermaster/sources";
-/// Where the node's cache is mounted.
-const NODE_CACHE: &str = "/var/cache/quartermaster";
 /// How long the engine finishes requests after SIGTERM; without it the engine cuts them off sooner than the kubelet.
 const DRAIN: &str = "QM_DRAIN_SECONDS";
 /// What the engine recognises the operator by.
@@ -70,11 +68,8 @@ fn engine(shape: &Shape<'_>, resources: ResourceRequirements) -> Result<Containe
     };
     let sleep = SleepAction { seconds: limits::PRE_STOP_SECONDS };
     let token = admin::token(&shape.settings.admin_secret, shape.model);
-    let mut environment =
+    let environment =
         vec![variable(DRAIN, limits::DRAIN_SECONDS.to_string()), variable(ADMIN, admin::recognised_by(&token))];
-    if shape.settings.node_cache.is_some() {
-        environment.push(variable("QM_PROFILE_FOLDER", format!("{NODE_CACHE}/profiles")));
-    }
     Ok(Container {
         ports: Some(vec![port]),
         args: Some(vec!["serve".to_owned(), "--config".to_owned(), format!("{CONFIG}/{}", config::SERVE_JSON)]),
@@ -96,7 +91,6 @@ fn engine_mounts(shape: &Shape<'_>) -> Result<Vec<VolumeMount>, Error> {
     let mut mounts = vec![read_only("config", CONFIG), read_only("models", config::MODELS), mount("tmp", "/tmp")];
     let claims = claims(shape)?;
     mounts.extend(claims.iter().map(|claim| read_only(&claim_volume(claim), &format!("{}/{claim}", config::CLAIMS))));
-    mounts.extend(shape.settings.node_cache.as_ref().map(|_| mount("cache", NODE_CACHE)));
     Ok(mounts)
 }
 
@@ -124,7 +118,7 @@ fn init_containers(shape: &Shape<'_>, resources: &ResourceRequirements) -> Resul
         let name = format!("{}{place}", names::MODEL_CONTAINER);
         match &held.source {
             Source::Image { image, path } => Some(Container {
-                args: Some(vec![path.clone(), held.path()]),
+                args: Some(vec![literal(path), held.path()]),
                 volume_mounts: Some(vec![read_only("tools", TOOLS), mount("models", config::MODELS)]),
                 ..container(shape, &name, image, COPIER, resources.clone())
             }),
@@ -143,24 +137,23 @@ fn init_containers(shape: &Shape<'_>, resources: &ResourceRequirements) -> Resul
     Ok((!all.is_empty()).then_some(all))
 }
 
-/// Brings a model's file into the pod, by way of the node's cache where there is one.
+/// Brings a model's file into the pod.
 fn fetcher(shape: &Shape<'_>, name: &str, uri: &str, path: &str, resources: &ResourceRequirements) -> Container {
-    let arguments = ["fetch", "--source", uri, "--out", path];
-    let cache = match shape.settings.node_cache {
-        Some(_) => NODE_CACHE.to_owned(),
-        // On the volume of the files themselves, so that they are linked and not copied.
-        None => format!("{}/.cache", config::MODELS),
-    };
+    let arguments = ["fetch", "--source", &literal(uri), "--out", path];
     let secret = SecretEnvSource { name: shape.settings.sources_secret.clone(), optional: Some(true) };
-    let mut mounts = vec![mount("models", config::MODELS), mount("tmp", "/tmp"), read_only("sources", SOURCES)];
-    mounts.extend(shape.settings.node_cache.as_ref().map(|_| mount("cache", NODE_CACHE)));
     Container {
         args: Some(arguments.map(str::to_owned).to_vec()),
-        env: Some(vec![variable("QM_CACHE", cache)]),
+        // On the volume of the files themselves, so that they are linked and not copied.
+        env: Some(vec![variable("QM_CACHE", format!("{}/.cache", config::MODELS))]),
         env_from: Some(vec![EnvFromSource { secret_ref: Some(secret), ..EnvFromSource::default() }]),
-        volume_mounts: Some(mounts),
+        volume_mounts: Some(vec![mount("models", config::MODELS), mount("tmp", "/tmp"), read_only("sources", SOURCES)]),
         ..container(shape, name, &shape.settings.inference_image, ENGINE, resources.clone())
     }
+}
+
+/// An argument as it is written: Kubernetes would put the value of a variable, out of a Secret, in the place of `$(NAME)`.
+fn literal(argument: &str) -> String {
+    argument.replace('$', "$$")
 }
 
 fn variable(name: &str, value: String) -> EnvVar {
@@ -239,12 +232,6 @@ fn volumes(shape: &Shape<'_>) -> Result<Vec<Volume>, Error> {
         let secret = SecretVolumeSource { secret_name: name, optional: Some(true), ..SecretVolumeSource::default() };
         volumes.push(Volume { name: "sources".to_owned(), secret: Some(secret), ..Volume::default() });
     }
-    // A folder that is missing is an event that names it; one that the kubelet made would belong to root.
-    volumes.extend(shape.settings.node_cache.iter().map(|path| Volume {
-        name: "cache".to_owned(),
-        host_path: Some(HostPathVolumeSource { path: path.clone(), type_: Some("Directory".to_owned()) }),
-        ..Volume::default()
-    }));
     Ok(volumes)
 }
 

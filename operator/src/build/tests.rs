@@ -142,15 +142,25 @@ fn models_elsewhere_are_fetched_or_mounted() {
     model.spec.variants[0].source = "s3://bucket/chat/q8.gguf".into();
     model.spec.variants[1].source = "pvc://team.models/q4.gguf".into();
     let (placement, files) = (placement("q8", "cpu-small", 1), held(&["q8", "q4"]));
-    for node_cache in [None, Some("/var/lib/models".to_owned())] {
-        let settings = Settings { sources_secret: "sources".into(), node_cache: node_cache.clone(), ..settings() };
-        let shape = Shape { model: &model, class: &class, placement: &placement, files: &files, settings: &settings };
-        let paths: Vec<String> = serve_config(&shape).unwrap().variants.into_iter().map(|file| file.path).collect();
-        assert_eq!(paths, ["/models/q8.gguf", "/mnt/pvc/team.models/q4.gguf"]);
-        let pod = deployment(&shape, 1).unwrap().spec.unwrap().template.spec.unwrap();
-        let name = if node_cache.is_some() { "fetched_by_way_of_the_node" } else { "fetched_by_each_pod" };
-        insta::assert_yaml_snapshot!(name, (&pod.init_containers, &pod.containers[0].volume_mounts, &pod.volumes));
-    }
+    let settings = Settings { sources_secret: "sources".into(), ..settings() };
+    let shape = Shape { model: &model, class: &class, placement: &placement, files: &files, settings: &settings };
+    let paths: Vec<String> = serve_config(&shape).unwrap().variants.into_iter().map(|file| file.path).collect();
+    assert_eq!(paths, ["/models/q8.gguf", "/mnt/pvc/team.models/q4.gguf"]);
+    let pod = deployment(&shape, 1).unwrap().spec.unwrap().template.spec.unwrap();
+    insta::assert_yaml_snapshot!("elsewhere", (&pod.init_containers, &pod.containers[0].volume_mounts, &pod.volumes));
+}
+
+#[test]
+fn no_source_reads_a_variable_of_the_secret() {
+    let (mut model, class, settings) = (model("demo", "chat"), class("cpu-small"), settings());
+    model.spec.variants[0].source = "https://example.com/$(HF_TOKEN)/q8.gguf".into();
+    model.spec.variants[1].source = "oci://example/models:q4#/$(PATH).gguf".into();
+    let (placement, files) = (placement("q8", "cpu-small", 1), held(&["q8", "q4"]));
+    let shape = Shape { model: &model, class: &class, placement: &placement, files: &files, settings: &settings };
+    let pod = deployment(&shape, 1).unwrap().spec.unwrap().template.spec.unwrap();
+    let arguments: Vec<String> = pod.init_containers.unwrap().into_iter().flat_map(|each| each.args.unwrap()).collect();
+    assert!(arguments.contains(&"https://example.com/$$(HF_TOKEN)/q8.gguf".to_owned()), "{arguments:?}");
+    assert!(arguments.contains(&"/$$(PATH).gguf".to_owned()), "{arguments:?}");
 }
 
 #[test]

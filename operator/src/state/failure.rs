@@ -45,20 +45,36 @@ pub fn failure(pod: &Pod) -> Option<Failure> {
     let conditions = status.conditions.as_deref().unwrap_or_default();
     let unready = conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == "False");
     let unready_since = unready.and_then(|condition| condition.last_transition_time.as_ref()).map(clock::millis);
-    let of = |container: &ContainerStatus, failure: Failure| {
-        let variant = names::model_place(&container.name)
-            .and_then(|place| names::files(pod.annotations()).into_iter().nth(place));
-        Failure { variant, ..failure }
+    let variant = |container: &ContainerStatus| {
+        names::model_place(&container.name).and_then(|place| names::files(pod.annotations()).into_iter().nth(place))
     };
     let containers = || copiers.iter().chain(engines);
     containers()
-        .find_map(|container| image(container).map(|failure| of(container, failure)))
-        .or_else(|| containers().find_map(|each| ended(each, unready_since).map(|failure| of(each, failure))))
+        .find_map(|container| {
+            // A model that is fetched is fetched by the engine's image: that one missing is no fault of the model.
+            let engines = runs_engines_image(pod, &container.name);
+            image(container, engines)
+                .map(|failure| Failure { variant: variant(container).filter(|_| !engines), ..failure })
+        })
+        .or_else(|| {
+            containers().find_map(|each| {
+                let failure = ended(each, runs_engines_image(pod, &each.name), unready_since)?;
+                Some(Failure { variant: variant(each), ..failure })
+            })
+        })
         .or_else(|| unschedulable(conditions))
 }
 
+/// Whether a container is of the image that the engine is of.
+fn runs_engines_image(pod: &Pod, name: &str) -> bool {
+    let Some(spec) = &pod.spec else { return name == names::ENGINE_CONTAINER };
+    let all = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let image = |name: &str| all().find(|container| container.name == name)?.image.as_deref();
+    name == names::ENGINE_CONTAINER || (image(name).is_some() && image(name) == image(names::ENGINE_CONTAINER))
+}
+
 /// An image that can't be had, or a container that can't be made of it.
-fn image(container: &ContainerStatus) -> Option<Failure> {
+fn image(container: &ContainerStatus, engines: bool) -> Option<Failure> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let what = waiting.reason.as_deref()?;
     let reason = match what {
@@ -69,17 +85,20 @@ fn image(container: &ContainerStatus) -> Option<Failure> {
         _ => return None,
     };
     let why = waiting.message.clone().unwrap_or_default();
-    let of = if container.name == names::ENGINE_CONTAINER { "the engine's image" } else { "the model's image" };
+    let of = if engines { "the engine's image" } else { "the model's image" };
     Some(Failure { reason, message: format!("{of} {}: {what}: {why}", container.image), since: None, variant: None })
 }
 
 /// A container that ended and said why, or ended again and again.
-fn ended(container: &ContainerStatus, unready_since: Option<Millis>) -> Option<Failure> {
+fn ended(container: &ContainerStatus, engines: bool, unready_since: Option<Millis>) -> Option<Failure> {
     let state = container.state.as_ref();
     let last = container.last_state.as_ref();
     let ended = state.and_then(|s| s.terminated.as_ref()).or_else(|| last.and_then(|s| s.terminated.as_ref()))?;
     let serves = container.ready && state.is_some_and(|state| state.running.is_some());
-    if ended.exit_code == 0 || serves {
+    let brings_a_model = names::model_place(&container.name).is_some();
+    // One that is at it again may go on where it was cut off.
+    let tries_again = brings_a_model && state.is_some_and(|state| state.running.is_some());
+    if ended.exit_code == 0 || serves || tries_again {
         return None;
     }
     let since = ended.finished_at.as_ref().map(clock::millis);
@@ -95,10 +114,13 @@ fn ended(container: &ContainerStatus, unready_since: Option<Millis>) -> Option<F
         let message = format!("container {} was killed: its memory does not suffice", container.name);
         return Some(failed(Reason::ModelTooLarge, message));
     }
-    if names::model_place(&container.name).is_some() {
+    if brings_a_model {
         // A file that is not in the image will not be there the next time either.
         let words = ended.message.as_deref().unwrap_or("it said nothing").trim();
-        let message = format!("copying the model out of image {}: {words}", container.image);
+        let message = match engines {
+            true => format!("fetching the model: {words}"),
+            false => format!("copying the model out of image {}: {words}", container.image),
+        };
         return Some(failed(Reason::SourceUnavailable, message));
     }
     (container.restart_count >= RESTARTS_FAILING).then(|| {
@@ -183,6 +205,36 @@ mod tests {
         assert_eq!(of("initContainerStatuses", "model-1").as_deref(), Some("q4"));
         assert_eq!(of("initContainerStatuses", "model-copy"), None);
         assert_eq!(of("containerStatuses", "engine"), None);
+    }
+
+    #[test]
+    fn a_fetch_that_is_tried_again_is_no_failure_until_it_ends() {
+        let words = r#"{"reason": "SourceUnavailable", "message": "HTTP 503"}"#;
+        let ended = json!({"terminated": {"exitCode": 69, "message": words}});
+        let again = json!({"state": {"running": {}}, "lastState": ended});
+        assert_eq!(of(json!({"initContainerStatuses": [container("model-0", &again)]})), None);
+        let waits = json!({"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": ended});
+        let (reason, message) = of(json!({"initContainerStatuses": [container("model-0", &waits)]})).unwrap();
+        assert_eq!((reason, message.as_str()), (Reason::SourceUnavailable, "HTTP 503"));
+    }
+
+    #[test]
+    fn the_engines_image_is_no_fault_of_the_model_that_it_fetches() {
+        let state = json!({"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}});
+        let of = |image: &str| {
+            let spec = json!({
+                "containers": [{"name": "engine", "image": "engine:1"}],
+                "initContainers": [{"name": "model-0", "image": image}],
+            });
+            let metadata = json!({"name": "p", "annotations": {names::FILES: "q8,q4"}});
+            let status = json!({"initContainerStatuses": [container("model-0", &state)]});
+            let pod = json!({"metadata": metadata, "spec": spec, "status": status});
+            let failure = failure(&serde_json::from_value(pod).unwrap()).unwrap();
+            (failure.variant, failure.message)
+        };
+        let (variant, message) = of("engine:1");
+        assert!(variant.is_none() && message.starts_with("the engine's image"), "{variant:?} {message}");
+        assert_eq!(of("models:q8").0.as_deref(), Some("q8"));
     }
 
     #[test]
