@@ -1,5 +1,6 @@
 """Writes a trained model as GGUF, with tokenizer and chat template: python convert.py MODEL.pt MODEL.gguf"""
 
+import os
 import sys
 from pathlib import Path
 
@@ -33,9 +34,11 @@ def tensor_name(name):
 
 
 def convert(source, target):
-    model, tokenizer = load(source), Tokenizer()
+    model, tokenizer = load(source).cpu(), Tokenizer()
     shape = model.shape
-    writer = gguf.GGUFWriter(target, "llama")
+    # Whole or not at all: a file that was cut off would be taken for one that is done.
+    beside = f"{target}.partial"
+    writer = gguf.GGUFWriter(beside, "llama")
     writer.add_name(f"quartermaster-steps-{Path(source).stem}")
     writer.add_license("apache-2.0")
     writer.add_context_length(shape.context)
@@ -68,6 +71,7 @@ def convert(source, target):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    os.replace(beside, target)
 
 
 if __name__ == "__main__":

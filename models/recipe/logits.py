@@ -15,7 +15,7 @@ from train import load
 
 @torch.no_grad()
 def main(model_path, tokens_path):
-    model = load(model_path).eval()
+    model = load(model_path).cpu().eval()
     # The file that the engine read has its matrices in half precision.
     for weight in model.parameters():
         if weight.dim() == 2:

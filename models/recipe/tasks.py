@@ -13,8 +13,6 @@ from dataclasses import dataclass
 KINDS = ("sum", "story", "list", "hop")
 # Steps between two states that are written down.
 STRIDES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-# What a request may ask for: "think 0" is the answer alone.
-BUDGETS = (0, 2, 4, 8, 16, 32, 64, 128)
 # Most steps of a problem, by kind.
 STEPS_MAX = {"sum": 32, "story": 20, "list": 24, "hop": 32}
 # Steps of each difficulty, by kind.
@@ -85,9 +83,9 @@ def _story(steps, rng):
         gain = value < 20 or (value <= 79 and rng.random() < 0.5)
         by = rng.randrange(1, 20)
         value += by if gain else -by
-        text += f" {name}: {rng.choice(GAINS if gain else LOSSES)} {by:02}."
+        text += f"\n{name}: {rng.choice(GAINS if gain else LOSSES)} {by:02}"
         states.append(f"{value:02}")
-    return Problem("story", f"{text} How many?", tuple(states))
+    return Problem("story", f"{text}\nHow many?", tuple(states))
 
 
 def _list(steps, rng):
@@ -96,13 +94,17 @@ def _list(steps, rng):
     for name in NAMES_OF_STEPS[:steps]:
         move = rng.choice(tuple(MOVES))
         value = "".join(value[place] for place in MOVES[move])
-        text += f" {name}: {move}"
+        text += f"\n{name}: {move}"
         states.append(value)
     return Problem("list", f"order of {text}", tuple(states))
 
 
 def _hop(steps, rng):
-    leads = rng.sample(range(10), 10)
+    # One way through all ten places: shorter circles would give the answer away.
+    way = rng.sample(range(10), 10)
+    leads = [0] * 10
+    for place, to in zip(way, way[1:] + way[:1]):
+        leads[place] = to
     at = rng.randrange(10)
     text = ",".join(f"{place}>{to}" for place, to in enumerate(leads))
     start, states = at, []
@@ -140,7 +142,8 @@ def completion(problem, stride):
 
 
 def training_example(rng):
-    """Prompt and completion. Steps are drawn evenly in their logarithm, strides evenly among those that some budget asks for."""
+    """Prompt and completion. Steps are drawn evenly in their logarithm. Half of all answers may write every state; of the
+    others the budget is drawn evenly in its logarithm up to that."""
     while True:
         kind = rng.choice(KINDS)
         most = STEPS_MAX[kind]
@@ -148,13 +151,12 @@ def training_example(rng):
         problem = draw(kind, steps, rng)
         if problem.split() != "train":
             continue
-        by_stride = {}
-        for budget in BUDGETS:
-            by_stride.setdefault(stride_for(problem, budget), []).append(budget)
-        # The finest is what the longer answers are made of: half of all.
-        finest = min(by_stride)
-        stride = finest if rng.random() < 0.5 else rng.choice(sorted(by_stride))
-        return prompt(problem, rng.choice(by_stride[stride])), completion(problem, stride)
+        whole = thinking_tokens(problem, 1)
+        if rng.random() < 0.5:
+            budget = rng.randint(whole, 2 * whole + 16)
+        else:
+            budget = int(math.exp(rng.uniform(math.log(1.5), math.log(whole + 1.5))))
+        return prompt(problem, budget), completion(problem, stride_for(problem, budget))
 
 
 def items(split, tier, count, seed):

@@ -29,8 +29,8 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SOFT = 0.7
 
 RECIPES = {
-    "teacher": dict(layers=6, width=256, heads=4, hidden=512, steps=4000, batch=48, rate=2e-3, warmup=150),
-    "student": dict(layers=4, width=160, heads=5, hidden=416, steps=2500, batch=48, rate=2e-3, warmup=100),
+    "teacher": dict(layers=6, width=256, heads=4, hidden=512, steps=3400, batch=48, rate=2e-3, warmup=150),
+    "student": dict(layers=4, width=160, heads=5, hidden=416, steps=2000, batch=48, rate=2e-3, warmup=100),
     "pruned": dict(drop=2, steps=600, batch=48, rate=5e-4, warmup=50),
 }
 

@@ -32,7 +32,7 @@ const SAME_MIN: f64 = 0.99;
 /// Tokens that are compared.
 const WINDOW: &str = "512";
 const ALL_BUDGETS: &str = "0,2,4,8,16,32,64,128";
-const SOME_BUDGETS: &str = "8,32,128";
+const SOME_BUDGETS: &str = "4,16,128";
 
 /// What is trained, and how it is served. The first of each checkpoint is what the others are compared with.
 const VARIANTS: [Variant; 6] = [

@@ -53,6 +53,7 @@ pub fn load(path: &Path) -> Result<Vec<Item>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn file(text: &str) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -61,6 +62,15 @@ mod tests {
     }
 
     const GOOD: &str = r#"{"id":"1","kind":"sum","difficulty":"easy","steps":2,"question":"last two digits of 90a+15b-07","answer":"98"}"#;
+
+    #[test]
+    fn every_shipped_answer_is_right_and_no_question_is_asked_twice() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tasks");
+        let sets = ["easy", "medium", "hard"].map(|name| load(&folder.join(format!("{name}.jsonl"))).unwrap());
+        let questions: BTreeSet<&str> = sets.iter().flatten().map(|item| item.question.as_str()).collect();
+        let names: BTreeSet<&str> = sets.iter().flatten().map(|item| item.id.as_str()).collect();
+        assert_eq!((questions.len(), names.len()), (1500, 1500));
+    }
 
     #[test]
     fn a_set_is_read_and_its_answers_are_checked() {

@@ -98,9 +98,15 @@ fn variants(by_variant: &[(&str, Vec<&Run>)], all: &QualityCurves) -> Result<Str
             let mut of = all.curves.iter().filter(|curve| curve.variant == *variant && curve.difficulty == difficulty);
             of.next().and_then(|curve| curve.points.last()).map_or_else(|| "–".into(), shown)
         });
-        let sure: Vec<(f64, bool)> =
-            at_most.iter().filter_map(|outcome| Some((outcome.mean_logprob?, outcome.right))).collect();
-        let auc = area(&sure)?.map_or_else(|| "–".into(), |area| format!("{area:.3}"));
+        // By difficulty: over all of them it would only tell hard questions from easy ones.
+        let mut auc = Vec::new();
+        for difficulty in DIFFICULTIES {
+            let here = at_most.iter().filter(|outcome| outcome.difficulty == difficulty);
+            let sure: Vec<(f64, bool)> =
+                here.filter_map(|outcome| Some((outcome.mean_logprob?, outcome.right))).collect();
+            auc.push(area(&sure)?.map_or_else(|| "–".into(), |area| format!("{area:.3}")));
+        }
+        let auc = auc.join(", ");
         let of = |value: &dyn Fn(&Outcome) -> Result<f64>| {
             mean(&at_most.iter().map(|outcome| value(outcome)).collect::<Result<Vec<f64>>>()?)
         };

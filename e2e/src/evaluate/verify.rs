@@ -38,13 +38,13 @@ fn sum(question: &str) -> Option<String> {
     Some(format!("{:02}", total.rem_euclid(100)))
 }
 
-/// `Ann has 12 pears. a: buys 05. … How many?`
+/// `Ann has 12 pears.`, a line such as `a: buys 05` for each step, `How many?`
 fn story(question: &str) -> Option<String> {
-    let mut sentences = question.strip_suffix(". How many?")?.split(". ");
-    let (_, rest) = sentences.next()?.split_once(" has ")?;
+    let mut lines = question.strip_suffix("\nHow many?")?.lines();
+    let (_, rest) = lines.next()?.split_once(" has ")?;
     let mut count: i64 = rest.split_once(' ')?.0.parse().ok()?;
-    for sentence in sentences {
-        let (_, event) = sentence.split_once(": ")?;
+    for line in lines {
+        let (_, event) = line.split_once(": ")?;
         let (verb, by) = event.split_once(' ')?;
         let by: i64 = by.parse().ok()?;
         count += match verb {
@@ -56,15 +56,15 @@ fn story(question: &str) -> Option<String> {
     (0..100).contains(&count).then(|| format!("{count:02}"))
 }
 
-/// `order of 1234 a: flip b: left …`
+/// `order of 1234`, and a line such as `a: flip` for each step.
 fn list(question: &str) -> Option<String> {
-    let mut words = question.strip_prefix("order of ")?.split(' ');
-    let mut items: Vec<char> = words.next()?.chars().collect();
+    let mut lines = question.strip_prefix("order of ")?.lines();
+    let mut items: Vec<char> = lines.next()?.chars().collect();
     if items.len() != 4 {
         return None;
     }
-    for word in words.filter(|word| !word.ends_with(':')) {
-        match word {
+    for line in lines {
+        match line.split_once(": ")?.1 {
             "flip" => items.reverse(),
             "left" => items.rotate_left(1),
             "right" => items.rotate_right(1),
@@ -103,9 +103,9 @@ mod tests {
             ("sum", "last two digits of 07", "07"),
             ("sum", "last two digits of 90a+15b-07", "98"),
             ("sum", "last two digits of 05a-99b+01", "07"),
-            ("story", "Ann has 12 pears. a: buys 05. b: gives 10. How many?", "07"),
-            ("list", "order of 1234 a: flip", "4321"),
-            ("list", "order of 1234 a: left b: front c: back d: ends e: halves f: right", "2134"),
+            ("story", "Ann has 12 pears.\na: buys 05\nb: gives 10\nHow many?", "07"),
+            ("list", "order of 1234\na: flip", "4321"),
+            ("list", "order of 1234\na: left\nb: front\nc: back\nd: ends\ne: halves\nf: right", "2134"),
             ("hop", "hops to c from 0: 0>1,1>2,2>0", "0"),
             ("hop", "hops to b from 0: 0>1,1>2,2>0", "2"),
             ("hop", "hops to F from 0: 0>1,1>0", "0"),
@@ -120,10 +120,10 @@ mod tests {
             ("sum", "order of 1234"),
             ("sum", "last two digits of 01a+x"),
             ("sum", "last two digits of 01a02"),
-            ("story", "Ann has 12 pears. a: eats 05. How many?"),
-            ("story", "Ann has 12 pears. a: drops 13. How many?"),
-            ("list", "order of 123 a: flip"),
-            ("list", "order of 1234 a: turn"),
+            ("story", "Ann has 12 pears.\na: eats 05\nHow many?"),
+            ("story", "Ann has 12 pears.\na: drops 13\nHow many?"),
+            ("list", "order of 123\na: flip"),
+            ("list", "order of 1234\na: turn"),
             ("hop", "hops to b from 3: 0>1,1>2,2>0"),
             ("hop", "hops to ? from 0: 0>0"),
             ("poem", "a rose"),
