@@ -239,7 +239,8 @@ impl Family {
         let mut command = Command::new(&self.evaluate);
         command.args(["report", "--tasks", TASK_SET, "--data"]).arg(root.join("models")).arg("--pictures");
         command.arg(root.join("docs")).args(names.map(|name| self.outcome(&name)));
-        let tables = shell::capture(&mut command)?;
+        let pictures = DIFFICULTIES.map(|difficulty| format!("![{difficulty}](models-{difficulty}.svg)")).join("\n");
+        let tables = format!("{pictures}\n\n{}", shell::capture(&mut command)?);
         let page = root.join(PAGE);
         let text = fs::read_to_string(&page).with_context(|| format!("reading {}", page.display()))?;
         fs::write(&page, between(&text, &tables)?).with_context(|| format!("writing {}", page.display()))?;
