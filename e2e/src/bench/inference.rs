@@ -6,7 +6,7 @@ pub(crate) mod host;
 mod latency;
 mod overhead;
 mod prefix;
-pub(super) mod prompts;
+pub(crate) mod prompts;
 mod ratio;
 mod setting;
 mod streams;

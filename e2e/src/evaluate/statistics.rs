@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 
 use crate::bench::float;
+use crate::bench::inference::prompts::{STEP, mixed};
 
 /// Resamples of the bootstrap.
 const RESAMPLES: u32 = 2000;
@@ -67,16 +68,14 @@ pub(super) fn mean(values: &[f64]) -> Result<f64> {
     Ok(values.iter().sum::<f64>() / float(u64::try_from(values.len())?)?)
 }
 
-/// Numbers that are the same each time: a table that is made again is the same table. SplitMix64 (Steele, Lea, Flood 2014).
+/// Numbers that are the same each time: a table that is made again is the same table.
 struct Random(u64);
 
 impl Random {
     fn below(&mut self, count: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        let mixed = mixed ^ (mixed >> 31);
-        usize::try_from(mixed >> 1).unwrap_or(0).checked_rem(count).unwrap_or(0)
+        let number = mixed(self.0);
+        self.0 = self.0.wrapping_add(STEP);
+        usize::try_from(number >> 1).unwrap_or(0).checked_rem(count).unwrap_or(0)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The pod of a replica.
 
+use super::config::Held;
 use super::{Error, Shape, Source, admin, config};
 use crate::{limits, names};
 use k8s_openapi::api::core::v1::{
@@ -34,6 +35,7 @@ const ADMIN: &str = "QM_ADMIN_TOKEN_SHA256";
 pub(super) fn spec(shape: &Shape<'_>) -> Result<PodSpec, Error> {
     let class = &shape.class.spec;
     let resources = resources(shape)?;
+    let held = config::held(shape)?;
     let tolerations: Vec<Toleration> = class.tolerations.iter().map(Toleration::from).collect();
     let pull_secrets: Vec<LocalObjectReference> =
         shape.settings.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
@@ -41,8 +43,8 @@ pub(super) fn spec(shape: &Shape<'_>) -> Result<PodSpec, Error> {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
-        init_containers: init_containers(shape, &resources)?,
-        containers: vec![engine(shape, resources)?],
+        init_containers: init_containers(shape, &held, &resources),
+        containers: vec![engine(shape, &held, resources)],
         node_selector: (!class.node_selector.is_empty()).then(|| class.node_selector.clone()),
         tolerations: (!tolerations.is_empty()).then_some(tolerations),
         security_context: Some(PodSecurityContext {
@@ -54,12 +56,12 @@ pub(super) fn spec(shape: &Shape<'_>) -> Result<PodSpec, Error> {
             ..PodSecurityContext::default()
         }),
         termination_grace_period_seconds: Some(limits::TERMINATION_SECONDS),
-        volumes: Some(volumes(shape)?),
+        volumes: Some(volumes(shape, &held)),
         ..PodSpec::default()
     })
 }
 
-fn engine(shape: &Shape<'_>, resources: ResourceRequirements) -> Result<Container, Error> {
+fn engine(shape: &Shape<'_>, held: &[Held<'_>], resources: ResourceRequirements) -> Container {
     let port = ContainerPort {
         name: Some("http".to_owned()),
         container_port: i32::from(names::POD_PORT),
@@ -70,11 +72,11 @@ fn engine(shape: &Shape<'_>, resources: ResourceRequirements) -> Result<Containe
     let token = admin::token(&shape.settings.admin_secret, shape.model);
     let environment =
         vec![variable(DRAIN, limits::DRAIN_SECONDS.to_string()), variable(ADMIN, admin::recognised_by(&token))];
-    Ok(Container {
+    Container {
         ports: Some(vec![port]),
         args: Some(vec!["serve".to_owned(), "--config".to_owned(), format!("{CONFIG}/{}", config::SERVE_JSON)]),
         env: Some(environment),
-        volume_mounts: Some(engine_mounts(shape)?),
+        volume_mounts: Some(engine_mounts(held)),
         // Ready once the model is loaded; looked at often, so that a replica serves as soon as it can.
         startup_probe: Some(probe("/readyz", 1, limits::STARTUP_PROBE_SECONDS)),
         readiness_probe: Some(probe("/readyz", 2, 3)),
@@ -84,25 +86,23 @@ fn engine(shape: &Shape<'_>, resources: ResourceRequirements) -> Result<Containe
             ..Lifecycle::default()
         }),
         ..container(shape, names::ENGINE_CONTAINER, &shape.settings.inference_image, ENGINE, resources)
-    })
+    }
 }
 
-fn engine_mounts(shape: &Shape<'_>) -> Result<Vec<VolumeMount>, Error> {
+fn engine_mounts(held: &[Held<'_>]) -> Vec<VolumeMount> {
     let mut mounts = vec![read_only("config", CONFIG), read_only("models", config::MODELS), mount("tmp", "/tmp")];
-    let claims = claims(shape)?;
-    mounts.extend(claims.iter().map(|claim| read_only(&claim_volume(claim), &format!("{}/{claim}", config::CLAIMS))));
-    Ok(mounts)
+    let place = |claim: &str| format!("{}/{claim}", config::CLAIMS);
+    mounts.extend(claims(held).into_iter().map(|claim| read_only(&claim_volume(claim), &place(claim))));
+    mounts
 }
 
 /// The claims that hold files of the group, each once.
-fn claims(shape: &Shape<'_>) -> Result<BTreeSet<String>, Error> {
-    let held = config::held(shape)?.into_iter();
-    Ok(held
-        .filter_map(|held| match held.source {
-            Source::Claim { claim, .. } => Some(claim),
-            _ => None,
-        })
-        .collect())
+fn claims<'a>(held: &'a [Held<'_>]) -> BTreeSet<&'a str> {
+    let claim = |held: &'a Held<'_>| match &held.source {
+        Source::Claim { claim, .. } => Some(claim.as_str()),
+        _ => None,
+    };
+    held.iter().filter_map(claim).collect()
 }
 
 /// A volume's name has no dots.
@@ -112,8 +112,7 @@ fn claim_volume(claim: &str) -> String {
 
 /// For models in images: one container that brings the copier, and one of each model's image that runs it. For those that
 /// lie elsewhere: one each that fetches.
-fn init_containers(shape: &Shape<'_>, resources: &ResourceRequirements) -> Result<Option<Vec<Container>>, Error> {
-    let held = config::held(shape)?;
+fn init_containers(shape: &Shape<'_>, held: &[Held<'_>], resources: &ResourceRequirements) -> Option<Vec<Container>> {
     let models = held.iter().enumerate().filter_map(|(place, held)| {
         let name = format!("{}{place}", names::MODEL_CONTAINER);
         match &held.source {
@@ -134,7 +133,7 @@ fn init_containers(shape: &Shape<'_>, resources: &ResourceRequirements) -> Resul
         ..container(shape, names::COPIER_CONTAINER, &shape.settings.inference_image, ENGINE_COPIER, resources.clone())
     };
     let all: Vec<Container> = copies.then_some(copier).into_iter().chain(models).collect();
-    Ok((!all.is_empty()).then_some(all))
+    (!all.is_empty()).then_some(all)
 }
 
 /// Brings a model's file into the pod.
@@ -210,7 +209,7 @@ fn resources(shape: &Shape<'_>) -> Result<ResourceRequirements, Error> {
     Ok(ResourceRequirements { requests: Some(requests), limits: Some(amounts), claims: None })
 }
 
-fn volumes(shape: &Shape<'_>) -> Result<Vec<Volume>, Error> {
+fn volumes(shape: &Shape<'_>, held: &[Held<'_>]) -> Vec<Volume> {
     let empty = |name: &str| Volume {
         name: name.to_owned(),
         empty_dir: Some(EmptyDirVolumeSource::default()),
@@ -222,17 +221,20 @@ fn volumes(shape: &Shape<'_>) -> Result<Vec<Volume>, Error> {
         ..Volume::default()
     };
     let mut volumes = vec![config, empty("models"), empty("tmp"), empty("tools")];
-    volumes.extend(claims(shape)?.into_iter().map(|claim| Volume {
-        name: claim_volume(&claim),
-        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource { claim_name: claim, read_only: Some(true) }),
+    volumes.extend(claims(held).into_iter().map(|claim| Volume {
+        name: claim_volume(claim),
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+            claim_name: claim.to_owned(),
+            read_only: Some(true),
+        }),
         ..Volume::default()
     }));
-    if config::held(shape)?.iter().any(|held| matches!(held.source, Source::Remote { .. })) {
+    if held.iter().any(|held| matches!(held.source, Source::Remote { .. })) {
         let name = Some(shape.settings.sources_secret.clone());
         let secret = SecretVolumeSource { secret_name: name, optional: Some(true), ..SecretVolumeSource::default() };
         volumes.push(Volume { name: "sources".to_owned(), secret: Some(secret), ..Volume::default() });
     }
-    Ok(volumes)
+    volumes
 }
 
 fn mount(name: &str, path: &str) -> VolumeMount {

@@ -14,9 +14,7 @@ pub use tokens::{
     Allocation, AllocationStrategy, Cache, Cascade, ExactCache, PrefixCache, Sampling, SemanticCache, TokenLimits,
     Tokens,
 };
-pub use variant::{
-    Format, Hardware, Precision, Quality, QualityCurve, QualityInterval, QualityMetric, SourceScheme, Variant,
-};
+pub use variant::{Format, Hardware, Precision, Quality, QualityCurve, QualityInterval, QualityMetric, Variant};
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};

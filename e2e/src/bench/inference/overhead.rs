@@ -59,7 +59,7 @@ fn spent(before: &[Thread], after: &[Thread]) -> Vec<Thread> {
 }
 
 /// The share of the process's CPU time that threads took that don't compute. The engine's own thread, which schedules and
-/// draws tokens, counts as one that computes; most of its workers live for one step and are only in the process's time.
+/// draws tokens, counts as one that computes, and so do its workers while they spin.
 fn beside_computing(bench: &Bench, all: Duration, threads: &[Thread]) -> Result<f64> {
     let (computing, others): (Vec<&Thread>, Vec<&Thread>) = threads.iter().partition(|thread| thread.name == COMPUTES);
     ensure!(computing.iter().any(|thread| !thread.cpu.is_zero()), "no thread named {COMPUTES} took time: {threads:?}");

@@ -16,9 +16,12 @@ pub(in crate::bench) fn prompt(tokens: u64, seed: u64) -> String {
     words.copied().collect::<Vec<_>>().join(" ")
 }
 
-/// A step of SplitMix64.
-fn mixed(number: u64) -> u64 {
-    let sum = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
+/// How far SplitMix64's state goes on with each number.
+pub(crate) const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// SplitMix64's number after this state (Steele, Lea, Flood 2014).
+pub(crate) fn mixed(state: u64) -> u64 {
+    let sum = state.wrapping_add(STEP);
     let once = (sum ^ (sum >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let twice = (once ^ (once >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     twice ^ (twice >> 31)
