@@ -1,11 +1,15 @@
 //! `evaluate`: how good the answers of an OpenAI endpoint are, at how many tokens, on tasks whose answers are exact.
 //!
 //! ```text
-//! items ─▶ ask: every item at every budget ─▶ outcomes (JSON) ─▶ report: curves with intervals, pictures, tables
+//! items ─▶ ask: every item at every budget ─▶ outcomes (JSON) ─▶ report: curves with intervals, pictures, tables, cards
 //!            └ verify: right or not           └ cost by the price book
 //! ```
 
 mod ask;
+mod cards;
+mod claims;
+mod curves;
+mod example;
 mod items;
 mod outcome;
 mod picture;
@@ -13,11 +17,12 @@ mod prices;
 mod report;
 mod served;
 mod statistics;
+mod tables;
 mod verify;
 
 pub use ask::{Asking, run};
 pub use items::{Item, load};
-pub use outcome::{Outcome, Run};
-pub use prices::PriceBook;
-pub use report::report;
+pub use outcome::{Outcome, Run, ServedFile};
+pub use prices::{Price, PriceBook};
+pub use report::{Targets, report};
 pub use served::Served;

@@ -33,6 +33,8 @@ pub struct Greedy {
     pub tokens: Vec<Token>,
     /// The likeliest token after each.
     pub next: Vec<Token>,
+    /// Its logit.
+    pub logits: Vec<f32>,
 }
 
 /// One perplexity over another on the same text.
@@ -128,13 +130,13 @@ pub fn likeliest(weights: &LlamaWeights, text: &str, window: u32, threads: usize
     let mut engine = weights.engine(load, threads).map_err(engine_failed)?;
     let rows = (0..).zip(&tokens).map(|(position, token)| Row { sequence: 0, token: *token, position, logits: true });
     let rows: Vec<Row> = rows.collect();
-    let mut next = Vec::with_capacity(tokens.len());
+    let mut found = Vec::with_capacity(tokens.len());
     for chunk in rows.chunks(CHUNK) {
-        engine
-            .step(chunk, &mut |_, logits| next.push(greedy(logits).map_or(-1, |(token, _)| token)))
-            .map_err(engine_failed)?;
+        let mut read = |_, logits: &[f32]| found.push(greedy(logits).unwrap_or((-1, f32::NAN)));
+        engine.step(chunk, &mut read).map_err(engine_failed)?;
     }
-    Ok(Greedy { tokens, next })
+    let (next, logits) = found.into_iter().unzip();
+    Ok(Greedy { tokens, next, logits })
 }
 
 /// -ln p(target).

@@ -86,7 +86,7 @@ class Llama(nn.Module):
         self.norm = Norm(shape.width, shape.epsilon)
         for name, weight in self.named_parameters():
             if weight.dim() == 2:
-                nn.init.normal_(weight, std=0.02)
+                nn.init.normal_(weight, std=0.05 if name == "embedding.weight" else 0.02)
             # What is added to the residual stream grows with the depth.
             if name.endswith(("output.weight", "down.weight")):
                 nn.init.normal_(weight, std=0.02 / (2 * shape.layers) ** 0.5)

@@ -1,29 +1,38 @@
 """Tasks whose answers are exact: a state, k steps that change it, and the state at the end.
 
-A worked answer writes down the state after every g steps and then the last one. The fewer tokens it may spend, the larger
-its g: it skips steps and does them in its head. That is the length control, "think N": the smallest g whose written states
-fit in N tokens. Everything is drawn from a seed; train, validation and test differ by the content of the problem.
+A worked answer writes steps down: each with what it does and the state after it, or, with fewer tokens, only the state after
+every g steps, and does those between in its head. That is the length control, "think N": the most that fits in N tokens,
+the final answer and the end included. Everything is drawn from a seed; train, validation and test differ by the content of
+the problem.
 """
 
 import hashlib
 import math
 import random
+import re
 from dataclasses import dataclass
 
 KINDS = ("sum", "story", "list", "hop")
+# Most tokens of an answer: the lengths that the models know.
+BUDGETS = (6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
 # Steps between two states that are written down.
 STRIDES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 # Most steps of a problem, by kind.
-STEPS_MAX = {"sum": 32, "story": 20, "list": 24, "hop": 32}
-# Steps of each difficulty, by kind.
-TIERS = {
-    "easy": {"sum": (2, 4), "story": (2, 4), "list": (2, 3), "hop": (2, 4)},
-    "medium": {"sum": (8, 14), "story": (7, 12), "list": (6, 10), "hop": (8, 14)},
-    "hard": {"sum": (20, 32), "story": (14, 20), "list": (14, 24), "hop": (20, 32)},
-}
+STEPS_MAX = {"sum": 24, "story": 20, "list": 20, "hop": 24}
+
+# Fewest and most places that hops lead between.
+PLACES = (4, 10)
+# A training begins with problems of so many steps at most, and with answers that write every step, ...
+SHORT = 3
+# ... for this share of it; at that share problems have become as long as they get.
+HELD, GROWN = 0.12, 0.45
+# Share of the answers that may write every step.
+WHOLE = 0.65
 
 # Names of the steps: a state is written behind the name of the step that led to it.
 NAMES_OF_STEPS = "abcdefghijklmnopqrstuvwxyzABCDEF"
+# What is one token of an answer: a word, a name of a step or a digit with the space before it, or any sign alone.
+SYMBOLS = re.compile(r" [a-z]+| .|.")
 PEOPLE = ("Ann", "Bo", "Cleo", "Dan", "Eve", "Finn")
 THINGS = ("pears", "coins", "books", "shells", "stamps", "cards")
 GAINS = ("buys", "finds", "gets", "wins")
@@ -42,10 +51,13 @@ MOVES = {
 
 @dataclass(frozen=True)
 class Problem:
-    """A question, and the states after each step. Every state of a kind has the same number of tokens."""
+    """A question, the state at the start, and of each step its name, what it does, and the state after it."""
 
     kind: str
     question: str
+    start: str
+    names: str
+    deeds: tuple
     states: tuple
 
     @property
@@ -65,70 +77,87 @@ def draw(kind, steps, rng):
 
 
 def _sum(steps, rng):
-    value = rng.randrange(100)
-    text, states = f"{value:02}", []
-    for name in NAMES_OF_STEPS[:steps]:
-        by = rng.randrange(1, 100)
-        plus = rng.random() < 0.5
-        value = (value + by if plus else value - by) % 100
-        text += f"{name}{'+' if plus else '-'}{by:02}"
+    names, value = _names(steps, rng), rng.randrange(100)
+    start, deeds, states = f"{value:02}", [], []
+    for _ in range(steps):
+        by = rng.choice((-1, 1)) * rng.randrange(1, 10)
+        value = (value + by) % 100
+        deeds.append(f" {'plus' if by > 0 else 'minus'} {abs(by)}:")
         states.append(f"{value:02}")
-    return Problem("sum", f"last two digits of {text}", tuple(states))
+    return Problem("sum", f"last two digits of @{start}{_lines(names, deeds)}", start, names, tuple(deeds), tuple(states))
 
 
 def _story(steps, rng):
-    value = rng.randrange(10, 90)
-    text, states = f"{rng.choice(PEOPLE)} has {value:02} {rng.choice(THINGS)}.", []
-    for name in NAMES_OF_STEPS[:steps]:
-        gain = value < 20 or (value <= 79 and rng.random() < 0.5)
-        by = rng.randrange(1, 20)
-        value += by if gain else -by
-        text += f"\n{name}: {rng.choice(GAINS if gain else LOSSES)} {by:02}"
+    names, value = _names(steps, rng), rng.randrange(10, 90)
+    start, deeds, states = f"{value:02}", [], []
+    for _ in range(steps):
+        gain = value < 10 or (value < 90 and rng.random() < 0.5)
+        by = rng.randrange(1, 10) * (1 if gain else -1)
+        value += by
+        deeds.append(f" {rng.choice(GAINS if gain else LOSSES)} {abs(by)}:")
         states.append(f"{value:02}")
-    return Problem("story", f"{text}\nHow many?", tuple(states))
+    question = f"{rng.choice(PEOPLE)} has @{start} {rng.choice(THINGS)}{_lines(names, deeds)}. How many?"
+    return Problem("story", question, start, names, tuple(deeds), tuple(states))
 
 
 def _list(steps, rng):
-    value = "".join(rng.sample("12345678", 4))
-    text, states = value, []
-    for name in NAMES_OF_STEPS[:steps]:
+    names = _names(steps, rng)
+    start = value = "".join(rng.sample("12345678", 4))
+    deeds, states = [], []
+    for _ in range(steps):
         move = rng.choice(tuple(MOVES))
         value = "".join(value[place] for place in MOVES[move])
-        text += f"\n{name}: {move}"
+        deeds.append(f" {move}:")
         states.append(value)
-    return Problem("list", f"order of {text}", tuple(states))
+    return Problem("list", f"order of @{start}{_lines(names, deeds)}", start, names, tuple(deeds), tuple(states))
 
 
 def _hop(steps, rng):
-    # One way through all ten places: shorter circles would give the answer away.
-    way = rng.sample(range(10), 10)
-    leads = [0] * 10
-    for place, to in zip(way, way[1:] + way[:1]):
-        leads[place] = to
-    at = rng.randrange(10)
-    text = ",".join(f"{place}>{to}" for place, to in enumerate(leads))
-    start, states = at, []
+    # One way through all places: shorter circles would give the answer away.
+    places = rng.randint(*PLACES)
+    way = rng.sample(range(places), places)
+    leads = dict(zip(way, way[1:] + way[:1]))
+    at = start = rng.randrange(places)
+    deeds, states = [], []
     for _ in range(steps):
+        deeds.append(f" {at}")
         at = leads[at]
         states.append(f"{at}")
-    return Problem("hop", f"hops to {NAMES_OF_STEPS[steps - 1]} from {start}: {text}", tuple(states))
+    ways = " ".join(f"{place}{leads[place]}" for place in range(places))
+    question = f"hops to {NAMES_OF_STEPS[steps - 1]} from @{start} by {ways}"
+    return Problem("hop", question, f"{start}", NAMES_OF_STEPS[:steps], tuple(deeds), tuple(states))
 
 
-def written(problem, stride):
-    """Names and states of the steps that an answer with this stride writes down before the last one."""
-    named = list(zip(NAMES_OF_STEPS, problem.states))
-    return named[stride - 1 : len(named) - 1 : stride]
+def _names(steps, rng):
+    """From any letter on: a step is found by its name, not by its place."""
+    first = rng.randint(0, len(NAMES_OF_STEPS) - steps)
+    return NAMES_OF_STEPS[first : first + steps]
 
 
-def thinking_tokens(problem, stride):
-    """Tokens of those states: each symbol is one, and so is the name of the step."""
-    return sum(len(state) + 1 for _, state in written(problem, stride))
+def _lines(names, deeds):
+    """Steps as a question gives them: name and deed."""
+    return "".join(f" {name}{deed.rstrip(':')}" for name, deed in zip(names, deeds))
+
+
+def completion(problem, stride):
+    """The answer that writes every step down, or the state after every so many steps."""
+    named = list(zip(problem.names, problem.deeds, problem.states))
+    if stride == 1:
+        thought = f"@{problem.start}" + "".join(f" {name}{deed}{state}" for name, deed, state in named)
+    else:
+        thought = "".join(f" {name}:{state}" for name, _, state in named[stride - 1 : len(named) - 1 : stride])
+    return f"{thought}={problem.answer}"
+
+
+def tokens(problem, stride):
+    """Tokens of that answer and its end: each symbol is one, and so is a word."""
+    return len(SYMBOLS.findall(completion(problem, stride))) + 1
 
 
 def stride_for(problem, budget):
-    """The smallest stride whose written states fit; the whole problem at once where none does."""
+    """The one that writes the most and fits; the answer alone where none does."""
     for stride in STRIDES:
-        if thinking_tokens(problem, stride) <= budget:
+        if tokens(problem, stride) <= budget:
             return stride
     return len(problem.states)
 
@@ -137,37 +166,21 @@ def prompt(problem, budget):
     return f"think {budget} of {len(problem.states)}: {problem.question}"
 
 
-def completion(problem, stride):
-    return "".join(name + state for name, state in written(problem, stride)) + f"={problem.answer}"
-
-
-def training_example(rng):
-    """Prompt and completion. Steps are drawn evenly in their logarithm. Half of all answers may write every state; of the
-    others the budget is drawn evenly in its logarithm up to that."""
+def training_example(rng, progress):
+    """Prompt and completion at this share of the training, in [0, 1]. Steps are drawn evenly in their logarithm. Most
+    answers may write every step; the others have any smaller budget."""
+    held = progress < HELD
+    grown = max(0.0, progress - HELD) / (GROWN - HELD)
     while True:
         kind = rng.choice(KINDS)
-        most = STEPS_MAX[kind]
-        steps = min(most, int(math.exp(rng.uniform(math.log(2), math.log(most + 1)))))
+        longest = STEPS_MAX[kind]
+        most = min(longest, SHORT * (longest / SHORT) ** grown)
+        steps = min(longest, int(math.exp(rng.uniform(0, math.log(most + 1)))))
         problem = draw(kind, steps, rng)
         if problem.split() != "train":
             continue
-        whole = thinking_tokens(problem, 1)
-        if rng.random() < 0.5:
-            budget = rng.randint(whole, 2 * whole + 16)
-        else:
-            budget = int(math.exp(rng.uniform(math.log(1.5), math.log(whole + 1.5))))
+        whole = tokens(problem, 1)
+        enough = [budget for budget in BUDGETS if budget >= whole][:2]
+        less = [budget for budget in BUDGETS if budget < whole]
+        budget = rng.choice(enough if held or not less or rng.random() < WHOLE else less)
         return prompt(problem, budget), completion(problem, stride_for(problem, budget))
-
-
-def items(split, tier, count, seed):
-    """A task set: as many problems of every kind, in turn."""
-    rng = random.Random(f"{split} {tier} {seed}")
-    found, seen = [], set()
-    while len(found) < count:
-        kind = KINDS[len(found) % len(KINDS)]
-        low, high = TIERS[tier][kind]
-        problem = draw(kind, rng.randint(low, high), rng)
-        if problem.split() == split and problem.question not in seen:
-            seen.add(problem.question)
-            found.append(problem)
-    return found

@@ -1,4 +1,5 @@
-"""A byte-level BPE tokenizer: every digit and symbol is a token of its own, every word of the tasks is one."""
+"""A byte-level BPE tokenizer: every digit and symbol is a token of its own, every word of the tasks is one, and what stands after a
+space is another token than without."""
 
 import random
 import re
@@ -28,15 +29,14 @@ VISIBLE = _visible()
 
 
 def _words():
-    """Every word that the tasks use, with the space before it."""
+    """Every word of the tasks and every symbol after a space."""
     rng = random.Random(0)
-    found = set()
+    found = {f" {symbol}" for symbol in (*tasks.NAMES_OF_STEPS, *"0123456789", "@")}
     for kind in tasks.KINDS:
         for _ in range(400):
             text = tasks.prompt(tasks.draw(kind, tasks.STEPS_MAX[kind], rng), 0)
-            found.update(piece for piece in PIECES.findall(text) if piece.strip().isalpha())
-    # Names of steps are letters, and stay alone.
-    return sorted(word for word in found if len(word.strip()) > 1)
+            found.update(piece for piece in PIECES.findall(text) if piece.strip().isalpha() and len(piece.strip()) > 1)
+    return sorted(found)
 
 
 class Tokenizer:

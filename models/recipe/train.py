@@ -28,25 +28,36 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # Share of the loss that is the teacher's distribution, where there is a teacher.
 SOFT = 0.7
 
+# Tokens of one step of training, questions and padding included.
+BATCH = 3000
+# Examples that are drawn at once, and sorted by length.
+POOL = 512
+WARMUP = 100
+
+# `rate` is that of the matrices; that of everything else is a sixth.
 RECIPES = {
-    "teacher": dict(layers=6, width=256, heads=4, hidden=512, steps=3400, batch=48, rate=2e-3, warmup=150),
-    "student": dict(layers=4, width=160, heads=5, hidden=416, steps=2000, batch=48, rate=2e-3, warmup=100),
-    "pruned": dict(drop=2, steps=600, batch=48, rate=5e-4, warmup=50),
+    "teacher": dict(layers=4, width=256, heads=4, hidden=512, steps=4000, rate=6e-3),
+    "student": dict(layers=4, width=128, heads=4, hidden=256, steps=2000, rate=6e-3),
+    "pruned": dict(drop=1, steps=700, rate=2e-3),
 }
 
 
-def batches(tokenizer, rng, size):
-    """Endless (tokens, targets): examples of like length together, what is not to be learned is -100."""
+def batches(tokenizer, rng, progress):
+    """Endless (tokens, targets): examples of like length together, what is not to be learned is -100. `progress` tells the
+    share of the training that is done."""
     end = tokenizer.ids[END]
     while True:
         pool = []
-        for _ in range(size * 16):
-            prompt, completion = tasks.training_example(rng)
+        for _ in range(POOL):
+            prompt, completion = tasks.training_example(rng, progress())
             asked = tokenizer.chat(prompt)
-            said = [*tokenizer.encode(completion), end]
-            pool.append((asked + said, len(asked)))
+            pool.append((asked + [*tokenizer.encode(completion), end], len(asked)))
         pool.sort(key=lambda example: len(example[0]))
-        groups = [pool[at : at + size] for at in range(0, len(pool), size)]
+        groups = []
+        while pool:
+            size = max(1, BATCH // len(pool[-1][0]))
+            groups.append(pool[-size:])
+            del pool[-size:]
         rng.shuffle(groups)
         for group in groups:
             longest = max(len(tokens) for tokens, _ in group)
@@ -58,11 +69,9 @@ def batches(tokenizer, rng, size):
             yield inputs.to(DEVICE), targets.to(DEVICE)
 
 
-def rate_at(step, recipe):
-    """Up, then level, then down to zero in the last third."""
-    up = min(1.0, (step + 1) / recipe["warmup"])
-    down = min(1.0, 3.0 * (recipe["steps"] - step) / recipe["steps"])
-    return recipe["rate"] * up * down
+def share_at(step, steps):
+    """Of the rate: up, then level, then down to zero in the last third."""
+    return min(1.0, (step + 1) / WARMUP, 3.0 * (steps - step) / steps)
 
 
 def loss_of(model, teacher, inputs, targets):
@@ -77,45 +86,55 @@ def loss_of(model, teacher, inputs, targets):
     return SOFT * soft + (1 - SOFT) * hard
 
 
-def optimizer_of(model, recipe):
-    plain = [weight for weight in model.parameters() if weight.dim() < 2]
-    matrices = [weight for weight in model.parameters() if weight.dim() >= 2]
-    groups = [dict(params=matrices, weight_decay=0.1), dict(params=plain, weight_decay=0.0)]
-    return torch.optim.AdamW(groups, lr=recipe["rate"], betas=(0.9, 0.98))
+def optimizers_of(model, rate):
+    """Muon for the matrices: with AdamW alone none of these models learns to look a step up."""
+    matrices = [weight for name, weight in model.layers.named_parameters() if weight.dim() == 2]
+    norms = [weight for weight in model.parameters() if weight.dim() == 1]
+    return (
+        torch.optim.Muon(matrices, lr=rate, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW([model.embedding.weight, *norms], lr=rate / 6, betas=(0.9, 0.98), weight_decay=0.0),
+    )
 
 
-def train(model, teacher, recipe, tokenizer, seed, path):
-    """Trains to the last step of the recipe; `path` holds the state on the way and the model at the end."""
-    optimizer = optimizer_of(model, recipe)
+def train(model, teacher, recipe, grows, tokenizer, seed, path):
+    """Trains to the last step of the recipe; `path` holds the state on the way and the model at the end. Problems grow
+    with the training where `grows`."""
+    steps = recipe["steps"]
+    optimizers = optimizers_of(model, recipe["rate"])
+    full = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     state_path, step = path.with_suffix(".state"), 0
     if state_path.exists():
         state = torch.load(state_path, weights_only=True, map_location=DEVICE)
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, its in zip(optimizers, state["optimizers"]):
+            optimizer.load_state_dict(its)
         step = state["step"]
         print(f"goes on at step {step}", flush=True)
     # Data depend on the step at which it goes on, so that nothing is seen twice.
-    stream = batches(tokenizer, random.Random(f"train {seed} {step}"), recipe["batch"])
+    stream = batches(tokenizer, random.Random(f"train {seed} {step}"), lambda: step / steps if grows else 1.0)
     saved = said = time.monotonic()
     seen = losses = 0
-    while step < recipe["steps"]:
+    while step < steps:
         inputs, targets = next(stream)
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, recipe)
+        for optimizer, rates in zip(optimizers, full):
+            for group, rate in zip(optimizer.param_groups, rates):
+                group["lr"] = rate * share_at(step, steps)
+            optimizer.zero_grad(set_to_none=True)
         loss = loss_of(model, teacher, inputs, targets)
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         step += 1
         seen += inputs.numel()
         losses += loss.item()
         if step % SAY_STEPS == 0:
             now = time.monotonic()
-            print(f"step {step}/{recipe['steps']} loss {losses / SAY_STEPS:.4f} {seen / (now - said):.0f} tok/s", flush=True)
+            print(f"step {step}/{steps} loss {losses / SAY_STEPS:.4f} {seen / (now - said):.0f} tok/s", flush=True)
             seen, losses, said = 0, 0, now
         if time.monotonic() - saved > SAVE_SECONDS:
-            save(state_path, dict(model=model.state_dict(), optimizer=optimizer.state_dict(), step=step))
+            states = [optimizer.state_dict() for optimizer in optimizers]
+            save(state_path, dict(model=model.state_dict(), optimizers=states, step=step))
             saved = time.monotonic()
     save(path, dict(model=model.state_dict(), shape=model.shape.as_dict(), recipe=recipe, seed=seed))
     state_path.unlink(missing_ok=True)
@@ -135,27 +154,9 @@ def load(path):
     return model.to(DEVICE)
 
 
-def accuracy(model, tokenizer, tier, budget, count, split="validation"):
-    """Share of right answers, by kind."""
-    model.eval()
-    end = tokenizer.ids[END]
-    right = {kind: [] for kind in tasks.KINDS}
-    by_length = {}
-    for problem in tasks.items(split, tier, count, 0):
-        asked = tokenizer.chat(tasks.prompt(problem, budget))
-        by_length.setdefault(len(asked), []).append((problem, asked))
-    for group in by_length.values():
-        answers = model.greedy(torch.tensor([asked for _, asked in group], device=DEVICE), budget + 8, end)
-        for (problem, _), answer in zip(group, answers):
-            wanted = tokenizer.encode(f"={problem.answer}")
-            right[problem.kind].append(answer[-len(wanted) :] == wanted)
-    model.train()
-    return {kind: sum(each) / len(each) for kind, each in right.items()}
-
-
 def prune(teacher, drop, tokenizer):
     """The teacher without the layers that it misses least, tried one by one."""
-    stream = batches(tokenizer, random.Random("prune"), 48)
+    stream = batches(tokenizer, random.Random("prune"), lambda: 1.0)
     probe = [next(stream) for _ in range(8)]
     layers = list(teacher.layers)
     for _ in range(drop):
@@ -181,7 +182,6 @@ def main():
     parser.add_argument("--teacher", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, help="fewer or more than the recipe says")
-    parser.add_argument("--items", type=int, default=200, help="validation items of each difficulty at the end")
     args = parser.parse_args()
     if (args.teacher is None) != (args.what == "teacher"):
         parser.error("--teacher is for student and pruned, and for them only")
@@ -199,16 +199,9 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     if path.exists():
         print(f"{path} is there already", flush=True)
-        model = load(path)
-    else:
-        print(f"{name} on {DEVICE}: {model.parameters_count():,} parameters, {json.dumps(recipe)}", flush=True)
-        train(model, teacher, recipe, tokenizer, args.seed, path)
-    for tier in tasks.TIERS:
-        for budget in (0, 8, 32, 128) if args.items else ():
-            by_kind = accuracy(model, tokenizer, tier, budget, args.items)
-            mean = sum(by_kind.values()) / len(by_kind)
-            shown = " ".join(f"{kind} {share:.2f}" for kind, share in by_kind.items())
-            print(f"{tier} think {budget}: {mean:.3f} ({shown})", flush=True)
+        return
+    print(f"{name} on {DEVICE}: {model.parameters_count():,} parameters, {json.dumps(recipe)}", flush=True)
+    train(model, teacher, recipe, args.what != "pruned", tokenizer, args.seed, path)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Writes the task sets: python write_tasks.py FOLDER, one file of JSON lines for each difficulty."""
 
 import json
+import math
+import random
 import sys
 from pathlib import Path
 
@@ -8,12 +10,36 @@ import tasks
 
 COUNT = 500
 SEED = 1
+# Fewest and most steps of each difficulty, by kind. Steps are drawn evenly in their logarithm.
+TIERS = {
+    "easy": {"sum": (1, 3), "story": (1, 3), "list": (1, 3), "hop": (1, 3)},
+    "medium": {"sum": (2, 16), "story": (2, 16), "list": (2, 12), "hop": (2, 16)},
+    "hard": {"sum": (4, 24), "story": (4, 20), "list": (4, 20), "hop": (4, 24)},
+}
+
+
+def steps_between(low, high, rng):
+    return min(high, int(math.exp(rng.uniform(math.log(low), math.log(high + 1)))))
+
+
+def items(tier, seen):
+    """A task set: as many problems of every kind, in turn, and none that was seen before."""
+    rng = random.Random(f"test {tier} {SEED}")
+    found = []
+    while len(found) < COUNT:
+        kind = tasks.KINDS[len(found) % len(tasks.KINDS)]
+        problem = tasks.draw(kind, steps_between(*TIERS[tier][kind], rng), rng)
+        if problem.split() == "test" and problem.question not in seen:
+            seen.add(problem.question)
+            found.append(problem)
+    return found
 
 
 def main(folder):
-    for tier in tasks.TIERS:
+    seen = set()
+    for tier in TIERS:
         lines = []
-        for number, problem in enumerate(tasks.items("test", tier, COUNT, SEED)):
+        for number, problem in enumerate(items(tier, seen)):
             item = dict(
                 id=f"{tier}-{number:03}",
                 kind=problem.kind,

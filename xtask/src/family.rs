@@ -1,9 +1,8 @@
 //! `cargo xtask models`: trains the model family, brings it into its precisions, measures it, writes what is committed
 //! under `models/`. Half a day on two cores; every part that is done is kept in the user's cache and not done again.
 
-use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -17,31 +16,36 @@ use crate::{python, shell, workspace};
 const RECIPE: &str = "models/recipe";
 const TASKS: &str = "models/tasks";
 const WEIGHTS: &str = "models/weights";
-const PRICES: &str = "models/prices.json";
+const LOGITS: &str = "models/logits";
+const EXAMPLE: &str = "examples/family/model.yaml";
 const PAGE: &str = "docs/models.md";
 /// The tables in the page stand between these.
 const BEGIN: &str = "<!-- tables: written by `cargo xtask models --only report` -->";
 const END: &str = "<!-- end of tables -->";
 /// Names the task set in the results; another one when `tasks.py` changes what it asks.
-const TASK_SET: &str = "steps-1";
+const TASK_SET: &str = "steps-2";
+/// What two virtual cores cost on demand, in dollars an hour: a c6i.large in us-east-1.
+const DOLLARS_PER_HOUR: &str = "0.085";
 const DIFFICULTIES: [&str; 3] = ["easy", "medium", "hard"];
 /// Training seeds of the student.
 const SEEDS: [u32; 3] = [1, 2, 3];
 /// Share of places where the engine must say what the trained model says.
 const SAME_MIN: f64 = 0.99;
+/// How far a logit of the engine's may be from that of the trained model.
+const APART_MAX: f64 = 0.1;
 /// Tokens that are compared.
 const WINDOW: &str = "512";
-const ALL_BUDGETS: &str = "0,2,4,8,16,32,64,128";
-const SOME_BUDGETS: &str = "4,16,128";
+const ALL_BUDGETS: &str = "6,8,12,16,24,32,48,64,96,128,192";
+const SOME_BUDGETS: &str = "8,16,32,64,128,192";
 
-/// What is trained, and how it is served. The first of each checkpoint is what the others are compared with.
+/// What is trained, and how it is served. The first one is what the others are compared with.
 const VARIANTS: [Variant; 6] = [
     Variant { name: "teacher-f16", checkpoint: "teacher", precision: None, budgets: SOME_BUDGETS },
     Variant { name: "teacher-q8-0", checkpoint: "teacher", precision: Some("Q8_0"), budgets: ALL_BUDGETS },
     Variant { name: "teacher-q4-k-m", checkpoint: "teacher", precision: Some("Q4_K_M"), budgets: SOME_BUDGETS },
-    Variant { name: "teacher-q2-k", checkpoint: "teacher", precision: Some("Q2_K"), budgets: SOME_BUDGETS },
     Variant { name: "student-q8-0", checkpoint: "student-1", precision: Some("Q8_0"), budgets: SOME_BUDGETS },
     Variant { name: "pruned-q8-0", checkpoint: "pruned", precision: Some("Q8_0"), budgets: SOME_BUDGETS },
+    Variant { name: "teacher-q2-k", checkpoint: "teacher", precision: Some("Q2_K"), budgets: SOME_BUDGETS },
 ];
 
 struct Variant {
@@ -107,7 +111,7 @@ struct Family {
 struct Same {
     same: f64,
     positions: u32,
-    largest_lead: f64,
+    apart: f64,
 }
 
 impl Family {
@@ -185,136 +189,103 @@ impl Family {
 
     fn logits(&self) -> Result<()> {
         let text = workspace::root().join(TASKS).join("medium.jsonl");
+        fs::create_dir_all(workspace::root().join(LOGITS))?;
         for checkpoint in ["teacher", "student-1", "pruned"] {
             let mut ask = Command::new(&self.engine);
             ask.args(["perplexity", "--greedy", "--window", WINDOW, "--model"]).arg(self.file(checkpoint, None)?);
             let said = self.work.join(format!("{checkpoint}-greedy.json"));
             fs::write(&said, shell::capture(ask.arg("--text").arg(&text))?)?;
-            let answer = shell::capture(self.script("logits.py").arg(self.checkpoint(checkpoint)).arg(&said))?;
-            let Same { same, positions, largest_lead } = serde_json::from_str(&answer).context("logits.py's answer")?;
-            eprintln!(
-                "{checkpoint}: the same at {same:.4} of {positions} places; else a lead of {largest_lead:.4} at most"
+            let own = workspace::root().join(LOGITS).join(format!("{checkpoint}.json"));
+            let mut compare = self.script("logits.py");
+            let answer = shell::capture(compare.arg(self.checkpoint(checkpoint)).args([&text, &said, &own]))?;
+            let Same { same, positions, apart } = serde_json::from_str(&answer).context("logits.py's answer")?;
+            eprintln!("{checkpoint}: the same at {same:.4} of {positions} places, logits apart by {apart:.4} at most");
+            ensure!(
+                same >= SAME_MIN && apart <= APART_MAX,
+                "{checkpoint}: the engine says something else than the trained model"
             );
-            ensure!(same >= SAME_MIN, "{checkpoint}: the engine says something else at too many places");
         }
         Ok(())
     }
 
     fn evaluate(&self) -> Result<()> {
+        self.runs()?.iter().try_for_each(Asked::ask)
+    }
+
+    /// All runs of the evaluation, done or not.
+    fn runs(&self) -> Result<Vec<Asked>> {
+        let mut runs = Vec::new();
         for Variant { name, checkpoint, precision, budgets } in VARIANTS {
-            self.ask(name, &self.file(checkpoint, precision)?, name, &["--budgets", budgets])?;
+            runs.push(self.asked(name, name, checkpoint, precision, &["--budgets", budgets])?);
         }
         for seed in SEEDS.into_iter().skip(1) {
-            let file = self.file(&format!("student-{seed}"), Some("Q8_0"))?;
-            self.ask(&format!("student-{seed}"), &file, "student-q8-0", &["--budgets", SOME_BUDGETS])?;
+            let name = format!("student-{seed}");
+            runs.push(self.asked(&name, "student-q8-0", &name, Some("Q8_0"), &["--budgets", SOME_BUDGETS])?);
         }
         // Self-consistency: nine answers to a part of the questions.
-        let voted = ["--budgets", "8,32,128", "--choices", "9", "--temperature", "0.8", "--limit", "200"];
-        self.ask("votes", &self.file("teacher", Some("Q8_0"))?, "teacher-q8-0", &voted)
+        let voted = ["--budgets", "16,48,192", "--choices", "9", "--temperature", "0.8", "--limit", "200"];
+        runs.push(self.asked("votes", "teacher-q8-0", "teacher", Some("Q8_0"), &voted)?);
+        Ok(runs)
     }
 
-    fn outcome(&self, name: &str) -> PathBuf {
-        self.work.join(format!("{name}.run.json"))
-    }
-
-    fn ask(&self, name: &str, file: &Path, variant: &str, arguments: &[&str]) -> Result<()> {
-        let out = self.outcome(name);
-        if out.exists() {
-            return Ok(());
+    fn asked(
+        &self,
+        name: &str,
+        variant: &str,
+        checkpoint: &str,
+        precision: Option<&str>,
+        arguments: &[&str],
+    ) -> Result<Asked> {
+        let root = workspace::root();
+        let file = self.file(checkpoint, precision)?;
+        let sets = DIFFICULTIES.map(|difficulty| root.join(TASKS).join(format!("{difficulty}.jsonl")));
+        let mut command = Command::new(&self.evaluate);
+        command.arg("run").arg("--gguf").arg(&file).args(["--variant", variant]);
+        command.args(["--checkpoint", checkpoint, "--precision", precision.unwrap_or("F16")]);
+        command.args(["--dollars-per-hour", DOLLARS_PER_HOUR]).args(arguments).arg("--items").args(&sets);
+        // What was asked otherwise, or of another file, is another outcome.
+        let mut hash = Sha256::new();
+        for part in [&file].into_iter().chain(&sets) {
+            hash.update(fs::read(part).with_context(|| format!("reading {}", part.display()))?);
         }
-        shell::step(&format!("evaluating {name}"), || {
-            let root = workspace::root();
-            let sets = DIFFICULTIES.map(|difficulty| root.join(TASKS).join(format!("{difficulty}.jsonl")));
-            let mut command = Command::new(&self.evaluate);
-            command.arg("run").arg("--gguf").arg(file).args(["--variant", variant]).args(arguments);
-            command.arg("--price-book").arg(root.join(PRICES)).arg("--items").args(sets).arg("--out").arg(&out);
-            shell::run(&mut command)
-        })
+        hash.update(format!("{:?}", command.get_args()));
+        let key = &hex::encode(hash.finalize())[..8];
+        let outcome = self.work.join(format!("{name}-{key}.run.json"));
+        command.arg("--out").arg(&outcome);
+        Ok(Asked { name: name.to_owned(), command, outcome })
     }
 
     fn report(&self) -> Result<()> {
-        let students = SEEDS.into_iter().skip(1).map(|seed| format!("student-{seed}"));
-        let names = VARIANTS.iter().map(|variant| variant.name.to_owned()).chain(students).chain(["votes".to_owned()]);
         let root = workspace::root();
         let mut command = Command::new(&self.evaluate);
-        command.args(["report", "--tasks", TASK_SET, "--data"]).arg(root.join("models")).arg("--pictures");
-        command.arg(root.join("docs")).args(names.map(|name| self.outcome(&name)));
+        command.args(["report", "--tasks", TASK_SET, "--data"]).arg(root.join("models"));
+        command.arg("--pictures").arg(root.join("docs")).arg("--cards").arg(root.join(WEIGHTS));
+        command.arg("--example").arg(root.join(EXAMPLE));
+        command.args(self.runs()?.iter().map(|run| &run.outcome));
         let pictures = DIFFICULTIES.map(|difficulty| format!("![{difficulty}](models-{difficulty}.svg)")).join("\n");
         let tables = format!("{pictures}\n\n{}", shell::capture(&mut command)?);
         let page = root.join(PAGE);
         let text = fs::read_to_string(&page).with_context(|| format!("reading {}", page.display()))?;
-        fs::write(&page, between(&text, &tables)?).with_context(|| format!("writing {}", page.display()))?;
-        VARIANTS.iter().try_for_each(|variant| self.card(variant))
+        fs::write(&page, between(&text, &tables)?).with_context(|| format!("writing {}", page.display()))
     }
+}
 
-    /// What somebody should know who finds the file alone.
-    fn card(&self, variant: &Variant) -> Result<()> {
-        let folder = workspace::root().join(WEIGHTS);
-        let bytes = fs::read(folder.join(format!("{}.gguf", variant.name)))?;
-        let run: Outcomes = serde_json::from_slice(&fs::read(self.outcome(variant.name))?)?;
-        let tokens: f64 = run.outcomes.iter().map(|outcome| outcome.completion_tokens).sum();
-        let quality: Quality = serde_json::from_slice(&fs::read(workspace::root().join("models/quality.json"))?)?;
-        let mut rows = String::new();
-        for curve in quality.curves.iter().filter(|curve| curve.variant == variant.name) {
-            for Point { tokens, accuracy, low, high } in &curve.points {
-                writeln!(rows, "| {} | {tokens} | {accuracy:.3} ({low:.3} to {high:.3}) |", curve.difficulty)?;
-            }
+/// A run of the evaluation.
+struct Asked {
+    name: String,
+    command: Command,
+    outcome: PathBuf,
+}
+
+impl Asked {
+    fn ask(&self) -> Result<()> {
+        if self.outcome.exists() {
+            return Ok(());
         }
-        let text = format!(
-            "# {name}\n\n\
-             - File: `{name}.gguf`, {size} bytes, SHA-256 `{hash}`\n\
-             - Precision: {precision}\n\
-             - Architecture: Llama with a tokenizer of its own; the sizes are in `RECIPES` of `models/recipe/train.py`\n\
-             - Data: task set `{TASK_SET}`, drawn from seeds by `models/recipe/tasks.py`; nobody's text is in it\n\
-             - Recipe: `models/recipe/train.py`, checkpoint `{checkpoint}`; `make models` trains it anew\n\
-             - Licence: Apache-2.0\n\
-             - Use: demonstrations and tests of Quartermaster. It can do nothing but these tasks\n\
-             - Speed: {speed:.0} tokens/s drawn, 16 requests at once, while it was measured\n\n\
-             | difficulty | tokens to think for | right answers (95 % interval) |\n|---|---|---|\n{rows}",
-            name = variant.name,
-            size = bytes.len(),
-            hash = hex::encode(Sha256::digest(&bytes)),
-            precision = variant.precision.unwrap_or("F16"),
-            checkpoint = variant.checkpoint,
-            speed = tokens / run.seconds,
-        );
-        let path = folder.join(format!("{}.md", variant.name));
-        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+        let mut command = Command::new(self.command.get_program());
+        command.args(self.command.get_args());
+        shell::step(&format!("evaluating {}", self.name), || shell::run(&mut command))
     }
-}
-
-/// What a card tells of a run.
-#[derive(Deserialize)]
-struct Outcomes {
-    seconds: f64,
-    outcomes: Vec<Outcome>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Outcome {
-    completion_tokens: f64,
-}
-
-/// What a card tells of `quality.json`.
-#[derive(Deserialize)]
-struct Quality {
-    curves: Vec<Curve>,
-}
-
-#[derive(Deserialize)]
-struct Curve {
-    variant: String,
-    difficulty: String,
-    points: Vec<Point>,
-}
-
-#[derive(Deserialize)]
-struct Point {
-    tokens: u32,
-    accuracy: f64,
-    low: f64,
-    high: f64,
 }
 
 /// The page with these tables between its marks.

@@ -1,7 +1,7 @@
 //! What more tokens buy: `A(T) = a + b·ln T`, measured on a task set, with the range in which it holds.
 //!
-//! `T` is the most tokens that a request may think for, `A` the share of right answers. Below the range nobody has looked;
-//! above it more tokens buy nothing.
+//! `T` is the most tokens that an answer may have, as `max_tokens` says it, `A` the share of right answers. Below the range
+//! an answer has no room to think; above it more tokens buy nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,24 +32,54 @@ pub struct QualityCurve {
     pub difficulty: String,
     /// Measured points, by tokens.
     pub points: Vec<Point>,
-    /// The line through them; none where there are too few before more tokens buy nothing.
+    /// The line through them; none where there are too few between where tokens begin and cease to buy something.
     pub fit: Option<Fit>,
+    /// What it has less than the family's best variant at the most tokens, both asked the same items.
+    pub loss: Option<Share>,
+    /// How often a right answer has a greater mean log probability than a wrong one, at the most tokens: the area under the
+    /// ROC curve. None where all are right or none is.
+    pub confidence_auc: Option<f64>,
+    /// Self-consistency: the most frequent of several answers; empty where that was not measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub votes: Vec<Votes>,
+}
+
+/// A share, or the difference of two, with its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Share {
+    /// The share itself.
+    pub value: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
 }
 
 /// Accuracy at one limit of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Point {
-    /// Most tokens to think for.
+    /// Most tokens of an answer.
     pub tokens: u32,
-    /// Tokens that an answer took in the mean, thinking and answer together.
+    /// Tokens that an answer took in the mean.
     pub spent: f64,
-    /// Share of right answers, in [0, 1].
-    pub accuracy: f64,
-    /// Lower end of its 95 % interval.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
+    /// Share of right answers.
+    pub accuracy: Share,
+}
+
+/// Accuracy of the most frequent one of several answers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Votes {
+    /// Most tokens of each answer.
+    pub tokens: u32,
+    /// Answers drawn.
+    pub samples: u32,
+    /// Tokens that all of them took together, in the mean.
+    pub spent: f64,
+    /// Share of questions whose most frequent answer is right.
+    pub accuracy: Share,
 }
 
 /// `a + b·ln T` by least squares.
@@ -86,17 +116,19 @@ impl Fit {
         (self.b > 0.0 && tokens <= f64::from(self.t_max)).then_some(tokens)
     }
 
-    /// The line through the points at one token or more, up to where the accuracy is as good as at its best: the first one
-    /// whose interval reaches the best point's value.
+    /// The line through the points from the last one that is no better than the worst, within its interval, to the first
+    /// one that is as good as the best, within its own.
     #[must_use]
     pub fn through(points: &[Point]) -> Option<Self> {
         let mut points: Vec<Point> = points.iter().copied().filter(|point| point.tokens >= 1).collect();
         points.sort_by_key(|point| point.tokens);
-        let best = points.iter().map(|point| point.accuracy).fold(f64::NEG_INFINITY, f64::max);
-        let end = points.iter().position(|point| point.high >= best)?;
-        let rising = points.get(..=end).filter(|points| points.len() >= POINTS_MIN)?;
+        let values = || points.iter().map(|point| point.accuracy.value);
+        let (worst, best) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
+        let begin = points.iter().rposition(|point| point.accuracy.low <= worst)?;
+        let end = points.iter().position(|point| point.accuracy.high >= best)?;
+        let rising = points.get(begin..=end).filter(|points| points.len() >= POINTS_MIN)?;
         let samples: Vec<(f64, f64)> =
-            rising.iter().map(|point| (f64::from(point.tokens).ln(), point.accuracy)).collect();
+            rising.iter().map(|point| (f64::from(point.tokens).ln(), point.accuracy.value)).collect();
         let (a, b, r_squared) = line(&samples)?;
         Some(Self { a, b, r_squared, t_min: rising.first()?.tokens, t_max: rising.last()?.tokens })
     }
@@ -123,7 +155,8 @@ mod tests {
     use super::*;
 
     fn point(tokens: u32, accuracy: f64) -> Point {
-        Point { tokens, spent: f64::from(tokens) + 4.0, accuracy, low: accuracy - 0.02, high: accuracy + 0.02 }
+        let accuracy = Share { value: accuracy, low: accuracy - 0.02, high: accuracy + 0.02 };
+        Point { tokens, spent: f64::from(tokens) / 2.0, accuracy }
     }
 
     fn on_a_line(tokens: &[u32]) -> Vec<Point> {
@@ -131,14 +164,18 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_found_again_up_to_where_it_ends() {
+    fn a_line_is_found_again_from_where_it_begins_to_where_it_ends() {
         let mut points = on_a_line(&[2, 4, 8, 16, 32]);
-        let top = points[4].accuracy;
+        let (bottom, top) = (points[0].accuracy.value, points[4].accuracy.value);
         points.extend([point(64, top + 0.01), point(128, top + 0.005)]);
-        points.insert(0, point(0, 0.05));
+        points.insert(0, point(1, bottom - 0.01));
         let fit = Fit::through(&points).unwrap();
         assert!((fit.a - 0.1).abs() < 1e-9 && (fit.b - 0.15).abs() < 1e-9 && fit.r_squared > 1.0 - 1e-9, "{fit:?}");
-        assert_eq!((fit.t_min, fit.t_max), (2, 32), "what follows is as good within its interval");
+        assert_eq!(
+            (fit.t_min, fit.t_max),
+            (2, 32),
+            "the first is no worse and the last no better within their intervals"
+        );
         points.reverse();
         assert_eq!(Fit::through(&points), Some(fit), "in whatever order");
     }
@@ -167,9 +204,16 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         // In binary fractions: JSON's decimals may lose the last bit of others.
-        let points = vec![Point { tokens: 8, spent: 12.5, accuracy: 0.5, low: 0.25, high: 0.75 }];
-        let fit = Some(Fit { a: 0.125, b: 0.25, r_squared: 1.0, t_min: 2, t_max: 8 });
-        let curve = QualityCurve { variant: "q8-0".into(), difficulty: "medium".into(), points, fit };
+        let accuracy = Share { value: 0.5, low: 0.25, high: 0.75 };
+        let curve = QualityCurve {
+            variant: "q8-0".into(),
+            difficulty: "medium".into(),
+            points: vec![Point { tokens: 8, spent: 12.5, accuracy }],
+            fit: Some(Fit { a: 0.125, b: 0.25, r_squared: 1.0, t_min: 2, t_max: 8 }),
+            loss: Some(accuracy),
+            confidence_auc: Some(0.75),
+            votes: vec![Votes { tokens: 8, samples: 3, spent: 30.5, accuracy }],
+        };
         let curves = QualityCurves { version: VERSION, tasks: "steps-1".into(), curves: vec![curve] };
         let text = serde_json::to_string(&curves).unwrap();
         assert!(text.contains("\"rSquared\""), "{text}");

@@ -1,8 +1,9 @@
 //! Measures how good an OpenAI endpoint's answers are at how many tokens, and draws the curves.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
-use quartermaster_e2e::evaluate::{self, Asking, PriceBook, Run, Served};
+use quartermaster_core::units::NanoUsd;
+use quartermaster_e2e::evaluate::{self, Asking, PriceBook, Run, Served, ServedFile, Targets};
 use quartermaster_e2e::narrator::Narrator;
 use std::path::PathBuf;
 
@@ -44,8 +45,8 @@ struct RunArgs {
     /// Ask the first so many of each set only.
     #[arg(long)]
     limit: Option<usize>,
-    /// Most tokens to think for: one pass over the items each.
-    #[arg(long, value_delimiter = ',', default_value = "0,2,4,8,16,32,64,128")]
+    /// Most tokens of an answer: one pass over the items each.
+    #[arg(long, value_delimiter = ',', default_value = "6,8,12,16,24,32,48,64,96,128,192")]
     budgets: Vec<u32>,
     /// Answers to each question; more than one for self-consistency, with a temperature.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
@@ -57,8 +58,17 @@ struct RunArgs {
     #[arg(long, default_value_t = 16)]
     concurrency: usize,
     /// Dollars for a million tokens, by variant: {"variants": {"q8-0": {"promptPerMillion": "0.02", "completionPerMillion": "0.10"}}}.
-    #[arg(long, value_name = "JSON")]
-    price_book: PathBuf,
+    #[arg(long, value_name = "JSON", required_unless_present = "dollars_per_hour")]
+    price_book: Option<PathBuf>,
+    /// What this machine costs, instead of a price book: tokens get the price that a full machine can make them for.
+    #[arg(long, value_name = "DOLLARS", requires = "gguf", conflicts_with = "price_book")]
+    dollars_per_hour: Option<NanoUsd>,
+    /// The trained model that the file was made of, for its card.
+    #[arg(long, value_name = "NAME", default_value = "teacher")]
+    checkpoint: String,
+    /// The file's precision, for its card.
+    #[arg(long, value_name = "TYPE", default_value = "F16")]
+    precision: String,
     /// Where the outcomes go.
     #[arg(long, value_name = "JSON")]
     out: PathBuf,
@@ -78,6 +88,12 @@ struct ReportArgs {
     /// Folder for the pictures.
     #[arg(long, value_name = "DIR")]
     pictures: PathBuf,
+    /// Folder for model cards of the files that were served.
+    #[arg(long, value_name = "DIR")]
+    cards: Option<PathBuf>,
+    /// Where a ModelDeployment of the files that were served goes.
+    #[arg(long, value_name = "YAML")]
+    example: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -86,7 +102,13 @@ async fn main() -> Result<()> {
         Task::Run(args) => run(args).await,
         Task::Report(args) => {
             let runs = args.runs.iter().map(|path| Run::read(path)).collect::<Result<Vec<_>>>()?;
-            print!("{}", evaluate::report(&runs, &args.tasks, &args.data, &args.pictures)?);
+            let targets = Targets {
+                data: &args.data,
+                pictures: &args.pictures,
+                cards: args.cards.as_deref(),
+                example: args.example.as_deref(),
+            };
+            print!("{}", evaluate::report(&runs, &args.tasks, &targets)?);
             Ok(())
         }
     }
@@ -99,9 +121,15 @@ async fn run(args: RunArgs) -> Result<()> {
         items.extend(evaluate::load(path)?.into_iter().take(args.limit.unwrap_or(usize::MAX)));
     }
     let server = std::env::current_exe()?.with_file_name("quartermaster-inference-pod");
+    let file = args.gguf.as_deref().map(|file| ServedFile::of(file, args.checkpoint, args.precision)).transpose()?;
     let served = match args.gguf {
         Some(file) => Some(Served::start(&server, file).await?),
         None => None,
+    };
+    let price = match (&served, args.dollars_per_hour, args.price_book) {
+        (Some(served), Some(per_hour), _) => served.price(per_hour).await?,
+        (_, _, Some(book)) => PriceBook::read(&book)?.price(&args.variant)?,
+        _ => bail!("neither --price-book nor --gguf with --dollars-per-hour"),
     };
     let asked = served.as_ref().map(|served| (served.endpoint().to_owned(), served.model().to_owned()));
     let (endpoint, model) = asked.or_else(|| args.endpoint.zip(args.model)).context("neither --endpoint nor --gguf")?;
@@ -114,11 +142,12 @@ async fn run(args: RunArgs) -> Result<()> {
         choices: args.choices,
         temperature: args.temperature,
         concurrency: args.concurrency,
-        prices: PriceBook::read(&args.price_book)?,
+        price,
     };
     let narrator = Narrator::on_stderr();
-    let run = evaluate::run(&asking, &items, &narrator).await?;
+    let mut run = evaluate::run(&asking, &items, &narrator).await?;
     let right = run.outcomes.iter().filter(|outcome| outcome.right).count();
     narrator.say(format_args!("{} of {} answers are right, in {:.0} s", right, run.outcomes.len(), run.seconds));
+    run.file = file;
     run.write(&args.out)
 }

@@ -9,13 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::items::Item;
 use super::outcome::{Outcome, Run};
-use super::prices::{Price, PriceBook};
+use super::prices::Price;
 use super::verify;
 use crate::narrator::Narrator;
 use crate::openai::{Answer, OpenAi};
 
-/// Tokens beside those of the thinking: the equals sign, the answer, and the end.
-const ANSWER_TOKENS: u32 = 8;
 /// Attempts at one question, where the server is busy.
 const ATTEMPTS: u32 = 8;
 /// Longest pause between them.
@@ -34,7 +32,7 @@ pub struct Asking {
     pub model: String,
     /// Name of the variant in the results and in the price book.
     pub variant: String,
-    /// Most tokens to think for, one pass over the items each.
+    /// Most tokens of an answer, one pass over the items each.
     pub budgets: Vec<u32>,
     /// Answers to each question.
     pub choices: u32,
@@ -42,8 +40,8 @@ pub struct Asking {
     pub temperature: f64,
     /// Requests at once.
     pub concurrency: usize,
-    /// What tokens cost.
-    pub prices: PriceBook,
+    /// What its tokens cost.
+    pub price: Price,
 }
 
 /// Asks all of it.
@@ -52,15 +50,15 @@ pub struct Asking {
 /// Where the endpoint does not answer, or with what no OpenAI endpoint answers.
 pub async fn run(asking: &Asking, items: &[Item], narrator: &Narrator) -> Result<Run> {
     ensure!(asking.concurrency > 0 && asking.choices > 0, "nothing is asked with a concurrency or choices of 0");
+    ensure!(!asking.budgets.contains(&0), "an answer of 0 tokens says nothing: --budgets begin at 1");
     let client = OpenAi::new(asking.endpoint.trim_end_matches('/'), &asking.key)?;
-    let price = asking.prices.price(&asking.variant)?;
     let questions: Vec<(&Item, u32)> =
         asking.budgets.iter().flat_map(|budget| items.iter().map(move |item| (item, *budget))).collect();
     let (count, begin) = (questions.len(), Instant::now());
     let (done, said) = (Cell::new(0_usize), Cell::new(Instant::now()));
     let (client, done, said) = (&client, &done, &said);
     let answers = stream::iter(questions).map(|(item, budget)| async move {
-        let outcomes = question(asking, client, price, item, budget).await;
+        let outcomes = question(asking, client, item, budget).await;
         let outcomes = outcomes.with_context(|| format!("item {} at {budget} tokens", item.id))?;
         done.set(done.get() + 1);
         if said.get().elapsed() > SAY_EVERY {
@@ -70,14 +68,15 @@ pub async fn run(asking: &Asking, items: &[Item], narrator: &Narrator) -> Result
         Ok::<_, anyhow::Error>(outcomes)
     });
     let outcomes: Vec<Vec<Outcome>> = answers.buffered(asking.concurrency).try_collect().await?;
-    Ok(Run::new(asking.variant.clone(), begin.elapsed().as_secs_f64(), outcomes.into_iter().flatten().collect()))
+    let outcomes = outcomes.into_iter().flatten().collect();
+    Ok(Run::new(asking.variant.clone(), asking.price, begin.elapsed().as_secs_f64(), outcomes))
 }
 
-async fn question(asking: &Asking, client: &OpenAi, price: Price, item: &Item, budget: u32) -> Result<Vec<Outcome>> {
+async fn question(asking: &Asking, client: &OpenAi, item: &Item, budget: u32) -> Result<Vec<Outcome>> {
     let body = json!({
         "model": asking.model,
         "messages": [{"role": "user", "content": item.prompt(budget)}],
-        "max_tokens": budget + ANSWER_TOKENS,
+        "max_tokens": budget,
         "n": asking.choices,
         "temperature": asking.temperature,
         "seed": seed(&item.id),
@@ -86,7 +85,7 @@ async fn question(asking: &Asking, client: &OpenAi, price: Price, item: &Item, b
     });
     let begin = Instant::now();
     let answer = patiently(client, &body.to_string()).await?;
-    outcomes(asking, price, item, budget, &answer.body, begin.elapsed())
+    outcomes(asking, item, budget, &answer.body, begin.elapsed())
 }
 
 /// Another one for each item, so that not all items meet the same draws.
@@ -111,14 +110,7 @@ async fn patiently(client: &OpenAi, body: &str) -> Result<Answer> {
     }
 }
 
-fn outcomes(
-    asking: &Asking,
-    price: Price,
-    item: &Item,
-    budget: u32,
-    body: &Value,
-    took: Duration,
-) -> Result<Vec<Outcome>> {
+fn outcomes(asking: &Asking, item: &Item, budget: u32, body: &Value, took: Duration) -> Result<Vec<Outcome>> {
     let choices = body["choices"].as_array().context("no choices in the answer")?;
     ensure!(choices.len() == usize::try_from(asking.choices)?, "{} choices of {}", choices.len(), asking.choices);
     let used = |name: &str| {
@@ -126,7 +118,7 @@ fn outcomes(
         count.with_context(|| format!("no usage.{name} in the answer"))
     };
     let (prompt_tokens, completion_tokens) = (used("prompt_tokens")?, used("completion_tokens")?);
-    let cost = price.of(prompt_tokens.into(), completion_tokens.into())?;
+    let cost = asking.price.of(prompt_tokens.into(), completion_tokens.into())?;
     let each = choices.iter().zip(0..).map(|(choice, number)| {
         let text = choice["message"]["content"].as_str().unwrap_or_default();
         let first = number == 0;
@@ -163,12 +155,12 @@ mod tests {
             choices,
             temperature: 0.0,
             concurrency: 1,
-            prices: PriceBook::default(),
+            price: Price::default(),
         }
     }
 
     fn item() -> Item {
-        let question = "last two digits of 90a+15".into();
+        let question = "last two digits of @97 a plus 8".into();
         Item { id: "1".into(), kind: "sum".into(), difficulty: "easy".into(), steps: 1, question, answer: "05".into() }
     }
 
@@ -179,13 +171,13 @@ mod tests {
             "choices": [choice("a05=05"), choice("=06")],
             "usage": {"prompt_tokens": 20, "completion_tokens": 9},
         });
-        let got = outcomes(&asking(2), Price::default(), &item(), 8, &body, Duration::from_millis(3)).unwrap();
+        let got = outcomes(&asking(2), &item(), 8, &body, Duration::from_millis(3)).unwrap();
         assert_eq!((got[0].right, got[1].right, got[1].said.as_deref()), (true, false, Some("06")));
         assert_eq!((got[0].prompt_tokens, got[1].prompt_tokens, got[0].completion_tokens), (20, 0, 4.5));
         assert_eq!((got[0].mean_logprob, got[0].min_logprob), (Some(-0.25), None));
-        assert!(outcomes(&asking(3), Price::default(), &item(), 8, &body, Duration::ZERO).is_err());
+        assert!(outcomes(&asking(3), &item(), 8, &body, Duration::ZERO).is_err());
         let bare = json!({"choices": [choice("")]});
-        let error = outcomes(&asking(1), Price::default(), &item(), 8, &bare, Duration::ZERO).unwrap_err();
+        let error = outcomes(&asking(1), &item(), 8, &bare, Duration::ZERO).unwrap_err();
         assert!(error.to_string().contains("usage.prompt_tokens"), "{error}");
     }
 }

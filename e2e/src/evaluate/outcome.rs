@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
 
+use super::prices::Price;
+
 /// Grows when a field changes its meaning.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// One variant on a task set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,10 +18,29 @@ pub struct Run {
     version: u32,
     /// The variant; several runs may be of one, such as students of several training seeds.
     pub variant: String,
+    /// What its tokens cost.
+    pub price: Price,
+    /// The file that was served, where it was ours to serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<ServedFile>,
     /// Seconds that it took.
     pub seconds: f64,
     /// All outcomes.
     pub outcomes: Vec<Outcome>,
+}
+
+/// A file that was served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServedFile {
+    /// The trained model that it was made of.
+    pub checkpoint: String,
+    /// As the field writes it, such as `Q8_0`.
+    pub precision: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256, in hex.
+    pub sha256: String,
 }
 
 /// One answer.
@@ -30,7 +51,7 @@ pub struct Outcome {
     pub item: String,
     /// Its difficulty.
     pub difficulty: String,
-    /// Most tokens that it might think for.
+    /// Most tokens that it might have.
     pub budget: u32,
     /// Which of the answers to the same question.
     pub choice: u32,
@@ -55,8 +76,14 @@ pub struct Outcome {
 impl Run {
     /// A run that is done.
     #[must_use]
-    pub fn new(variant: String, seconds: f64, outcomes: Vec<Outcome>) -> Self {
-        Self { version: VERSION, variant, seconds, outcomes }
+    pub fn new(variant: String, price: Price, seconds: f64, outcomes: Vec<Outcome>) -> Self {
+        Self { version: VERSION, variant, price, file: None, seconds, outcomes }
+    }
+
+    /// Tokens drawn in a second, all requests together.
+    #[must_use]
+    pub fn tokens_per_second(&self) -> f64 {
+        self.outcomes.iter().map(|outcome| outcome.completion_tokens).sum::<f64>() / self.seconds
     }
 
     /// Writes it as JSON.
@@ -97,6 +124,16 @@ pub(super) fn outcome(item: &str, difficulty: &str, budget: u32, right: bool) ->
     }
 }
 
+/// A tenth of 40 items is right at 2 tokens, and another tenth each time they double; `more` tenths at the most.
+#[cfg(test)]
+pub(super) fn run(variant: &str, more: u32) -> Run {
+    let outcomes = (1_u32..6).flat_map(|place| {
+        let right = (place + if place == 5 { more } else { 0 }) * 4;
+        (0..40).map(move |item| outcome(&format!("i{item:02}"), "medium", 1 << place, item < right))
+    });
+    Run::new(variant.into(), Price::default(), 1.0, outcomes.collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,7 +141,7 @@ mod tests {
     #[test]
     fn a_run_is_written_and_read() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let run = Run::new("q8-0".into(), 12.5, vec![outcome("a", "easy", 8, true)]);
+        let run = Run::new("q8-0".into(), Price::default(), 12.5, vec![outcome("a", "easy", 8, true)]);
         run.write(file.path()).unwrap();
         assert_eq!(Run::read(file.path()).unwrap(), run);
         Run { version: 9, ..run }.write(file.path()).unwrap();

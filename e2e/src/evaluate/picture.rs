@@ -35,15 +35,16 @@ fn onto(path: &Path, difficulty: &str, curves: &[&QualityCurve]) -> Result<(), B
         .x_label_area_size(40)
         .y_label_area_size(48)
         .build_cartesian_2d((f64::from(least)..f64::from(most.max(least + 1))).log_scale().base(2.0), 0.0..1.0)?;
-    chart.configure_mesh().x_desc("tokens to think for, at most").y_desc("share of right answers").draw()?;
+    chart.configure_mesh().x_desc("tokens of an answer, at most").y_desc("share of right answers").draw()?;
     for (curve, colour) in curves.iter().zip(COLOURS.iter().copied().cycle()) {
         let points = || curve.points.iter().filter(|point| point.tokens > 0);
         let bars = points().map(|point| {
             let at = f64::from(point.tokens);
-            PathElement::new(vec![(at, point.low), (at, point.high)], colour.stroke_width(2))
+            PathElement::new(vec![(at, point.accuracy.low), (at, point.accuracy.high)], colour.stroke_width(2))
         });
         chart.draw_series(bars)?;
-        let dots = points().map(|point| Circle::new((f64::from(point.tokens), point.accuracy), 4, colour.filled()));
+        let dots =
+            points().map(|point| Circle::new((f64::from(point.tokens), point.accuracy.value), 4, colour.filled()));
         let drawn = chart.draw_series(dots)?;
         drawn.label(&curve.variant).legend(move |(x, y)| Circle::new((x + 8, y), 4, colour.filled()));
         if let Some(fit) = curve.fit {

@@ -1,11 +1,14 @@
-//! What tokens cost: dollars for a million, by variant.
+//! What tokens cost: dollars for a million, by variant, from a book or from what a machine does in an hour.
 
 use anyhow::{Context, Result};
 use quartermaster_core::units::NanoUsd;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+
+const SECONDS_PER_HOUR: f64 = 3600.0;
+const MILLION: f64 = 1e6;
 
 /// Prices of variants.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -21,11 +24,14 @@ struct Written {
     completion_per_million: String,
 }
 
-/// Price of a million tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Price {
-    prompt: NanoUsd,
-    completion: NanoUsd,
+/// Price of a million tokens, in nano-USD.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Price {
+    /// Of the question.
+    pub prompt: NanoUsd,
+    /// Of the answer.
+    pub completion: NanoUsd,
 }
 
 impl PriceBook {
@@ -39,7 +45,10 @@ impl PriceBook {
     }
 
     /// The price of a variant.
-    pub(super) fn price(&self, variant: &str) -> Result<Price> {
+    ///
+    /// # Errors
+    /// Where the book has none, or what it has is no amount of money.
+    pub fn price(&self, variant: &str) -> Result<Price> {
         let written = self.variants.get(variant).with_context(|| format!("the price book has no variant {variant}"))?;
         let dollars = |text: &str| text.parse().with_context(|| format!("price of variant {variant}: {text}"));
         Ok(Price {
@@ -50,6 +59,19 @@ impl PriceBook {
 }
 
 impl Price {
+    /// The share of an hour's price that a token takes of a full machine, by what the inference server measured of itself at
+    /// its start, as its `/metrics` say.
+    pub(super) fn of_machine(metrics: &str, per_hour: NanoUsd) -> Result<Self> {
+        let sample = |name: &str, label: &str| {
+            let of = |line: &&str| line.starts_with(name) && line.contains(label);
+            let value = metrics.lines().find(of).and_then(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+            value.filter(|value| *value > 0.0).with_context(|| format!("/metrics say nothing of {name} {label}"))
+        };
+        let prompt_seconds = sample("quartermaster_engine_cost_seconds{", "part=\"prompt_token\"")?;
+        let completion_speed = sample("quartermaster_engine_decode_tokens_per_second{", "")?;
+        Ok(Self { prompt: million(prompt_seconds, per_hour)?, completion: million(1.0 / completion_speed, per_hour)? })
+    }
+
     /// What so many tokens cost, rounded up to the nano-dollar.
     pub(super) fn of(self, prompt_tokens: u64, completion_tokens: u64) -> Result<NanoUsd> {
         let of =
@@ -59,6 +81,13 @@ impl Price {
         let millionths = millionths.context("a cost beyond measure")?;
         Ok(NanoUsd(millionths.div_euclid(1_000_000) + i64::from(millionths.rem_euclid(1_000_000) > 0)))
     }
+}
+
+/// A million times so many seconds, at so much an hour; as a decimal, because money has no other way from a float.
+fn million(seconds: f64, per_hour: NanoUsd) -> Result<NanoUsd> {
+    let per_hour: f64 = per_hour.to_string().parse()?;
+    let dollars = seconds * MILLION / SECONDS_PER_HOUR * per_hour;
+    format!("{dollars:.9}").parse().with_context(|| format!("${dollars} is no price"))
 }
 
 #[cfg(test)]
@@ -79,5 +108,17 @@ mod tests {
         assert!(book.price("q2").unwrap_err().to_string().contains("no variant q2"));
         fs::write(file.path(), r#"{"prices": {}}"#).unwrap();
         assert!(PriceBook::read(file.path()).is_err());
+    }
+
+    #[test]
+    fn a_machines_price_is_its_hour_over_its_tokens() {
+        let metrics = "quartermaster_engine_cost_seconds{model_name=\"m\",part=\"step\"} 0.5\n\
+                       quartermaster_engine_cost_seconds{model_name=\"m\",part=\"prompt_token\"} 0.0001\n\
+                       quartermaster_engine_decode_tokens_per_second{model_name=\"m\"} 2000\n";
+        // 36 million tokens of questions an hour, or 7.2 million of answers.
+        let price = Price::of_machine(metrics, NanoUsd(72_000_000)).unwrap();
+        assert_eq!(price, Price { prompt: NanoUsd(2_000_000), completion: NanoUsd(10_000_000) });
+        let error = Price::of_machine("quartermaster_engine_decode_tokens_per_second{} 0", NanoUsd(1)).unwrap_err();
+        assert!(error.to_string().contains("prompt_token"), "{error}");
     }
 }

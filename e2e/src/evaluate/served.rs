@@ -1,9 +1,13 @@
 //! An inference pod of our own, for a file that nobody serves.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use quartermaster_core::units::NanoUsd;
+use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
+use super::outcome::ServedFile;
+use super::prices::Price;
 use crate::bench::inference::host::{MODEL, Pod, Room, Server, Variant};
 
 /// Requests side by side.
@@ -28,6 +32,14 @@ impl Served {
         Ok(Self(Server::pod(&pod).await?))
     }
 
+    /// What a token costs on a machine like this one, at so much an hour.
+    ///
+    /// # Errors
+    /// Where its metrics do not say how fast it is.
+    pub async fn price(&self, per_hour: NanoUsd) -> Result<Price> {
+        Price::of_machine(&self.0.metrics().await?, per_hour)
+    }
+
     /// Where its API is.
     #[must_use]
     pub fn endpoint(&self) -> &str {
@@ -38,5 +50,16 @@ impl Served {
     #[must_use]
     pub fn model(&self) -> &str {
         MODEL
+    }
+}
+
+impl ServedFile {
+    /// Reads the file once.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    pub fn of(path: &Path, checkpoint: String, precision: String) -> Result<Self> {
+        let bytes = std::fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
+        Ok(Self { checkpoint, precision, size: bytes.len().try_into()?, sha256: hex::encode(Sha256::digest(&bytes)) })
     }
 }

@@ -1,6 +1,7 @@
 //! What can be said of shares: intervals by the bootstrap, and whether a confidence tells right from wrong.
 
 use anyhow::{Context, Result};
+use quartermaster_core::capacity::quality_curve::Share;
 use std::collections::BTreeMap;
 
 use crate::bench::float;
@@ -9,16 +10,9 @@ use crate::bench::inference::prompts::{STEP, mixed};
 /// Resamples of the bootstrap.
 const RESAMPLES: u32 = 2000;
 
-/// A share with its 95 % interval.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Share {
-    pub(super) value: f64,
-    pub(super) low: f64,
-    pub(super) high: f64,
-}
-
 /// The share that is true, and how far it would differ with other items and other training runs: `runs` are samples of the
-/// same items, by item. Items are drawn with replacement, and one of the runs for all of them: a user has one.
+/// same items, by item. Items are drawn with replacement, and one of the runs for all of them: a user has one. The values
+/// may be differences, too.
 pub(super) fn share(runs: &[BTreeMap<&str, f64>]) -> Result<Share> {
     let items: Vec<&str> = runs.first().context("no runs")?.keys().copied().collect();
     let missing = || "a run lacks an item";

@@ -27,26 +27,33 @@ pub(super) fn said(text: &str) -> Option<&str> {
     text.rsplit_once('=').map(|(_, said)| said.trim()).filter(|said| !said.is_empty())
 }
 
-/// `last two digits of 12a+34b-05…`
+/// `last two digits of @12 a plus 4 b minus 5…`
 fn sum(question: &str) -> Option<String> {
-    let mut terms = question.strip_prefix("last two digits of ")?.split(|c: char| c.is_ascii_alphabetic());
-    let mut total: i64 = terms.next()?.parse().ok()?;
-    for term in terms {
-        // The sign is a part of the number: `+34` and `-05`.
-        total += term.parse::<i64>().ok().filter(|_| term.starts_with(['+', '-']))?;
+    let mut words = question.strip_prefix("last two digits of @")?.split(' ');
+    let mut total: i64 = words.next()?.parse().ok()?;
+    while let Some(word) = words.next() {
+        name(word)?;
+        let sign = match words.next()? {
+            "plus" => 1,
+            "minus" => -1,
+            _ => return None,
+        };
+        total += sign * words.next()?.parse::<i64>().ok()?;
     }
     Some(format!("{:02}", total.rem_euclid(100)))
 }
 
-/// `Ann has 12 pears.`, a line such as `a: buys 05` for each step, `How many?`
+/// `Ann has @12 pears a buys 5 b drops 3. How many?`
 fn story(question: &str) -> Option<String> {
-    let mut lines = question.strip_suffix("\nHow many?")?.lines();
-    let (_, rest) = lines.next()?.split_once(" has ")?;
-    let mut count: i64 = rest.split_once(' ')?.0.parse().ok()?;
-    for line in lines {
-        let (_, event) = line.split_once(": ")?;
-        let (verb, by) = event.split_once(' ')?;
-        let by: i64 = by.parse().ok()?;
+    let (_, rest) = question.strip_suffix(". How many?")?.split_once(" has @")?;
+    let mut words = rest.split(' ');
+    let mut count: i64 = words.next()?.parse().ok()?;
+    // What it is that they have.
+    words.next()?;
+    while let Some(word) = words.next() {
+        name(word)?;
+        let verb = words.next()?;
+        let by: i64 = words.next()?.parse().ok()?;
         count += match verb {
             "buys" | "finds" | "gets" | "wins" => by,
             "sells" | "loses" | "gives" | "drops" => -by,
@@ -56,15 +63,16 @@ fn story(question: &str) -> Option<String> {
     (0..100).contains(&count).then(|| format!("{count:02}"))
 }
 
-/// `order of 1234`, and a line such as `a: flip` for each step.
+/// `order of @1234 a flip b left`
 fn list(question: &str) -> Option<String> {
-    let mut lines = question.strip_prefix("order of ")?.lines();
-    let mut items: Vec<char> = lines.next()?.chars().collect();
+    let mut words = question.strip_prefix("order of @")?.split(' ');
+    let mut items: Vec<char> = words.next()?.chars().collect();
     if items.len() != 4 {
         return None;
     }
-    for line in lines {
-        match line.split_once(": ")?.1 {
+    while let Some(word) = words.next() {
+        name(word)?;
+        match words.next()? {
             "flip" => items.reverse(),
             "left" => items.rotate_left(1),
             "right" => items.rotate_right(1),
@@ -78,14 +86,18 @@ fn list(question: &str) -> Option<String> {
     Some(items.into_iter().collect())
 }
 
-/// `hops to c from 4: 0>7,1>2,…`: as many hops as the letter's place, `a` being the first.
+/// Of a step: one letter. None where it is something else.
+fn name(word: &str) -> Option<char> {
+    let mut letters = word.chars();
+    letters.next().filter(|letter| letter.is_ascii_alphabetic() && letters.next().is_none())
+}
+
+/// `hops to c from @4 by 07 12…`: as many hops as the letter's place, `a` being the first; `07` leads from 0 to 7.
 fn hop(question: &str) -> Option<String> {
-    let (last, rest) = question.strip_prefix("hops to ")?.split_once(" from ")?;
-    let (start, arrows) = rest.split_once(": ")?;
+    let (last, rest) = question.strip_prefix("hops to ")?.split_once(" from @")?;
+    let (start, ways) = rest.split_once(" by ")?;
     let hops = ('a'..='z').chain('A'..='F').position(|name| last.chars().eq([name]))? + 1;
-    let leads = |from: &str| {
-        arrows.split(',').filter_map(|arrow| arrow.split_once('>')).find(|(at, _)| *at == from).map(|(_, to)| to)
-    };
+    let leads = |from: &str| ways.split(' ').find_map(|way| way.strip_prefix(from).filter(|to| to.len() == 1));
     let mut at = start;
     for _ in 0..hops {
         at = leads(at)?;
@@ -100,15 +112,15 @@ mod tests {
     #[test]
     fn answers_are_worked_out() {
         for (kind, question, right) in [
-            ("sum", "last two digits of 07", "07"),
-            ("sum", "last two digits of 90a+15b-07", "98"),
-            ("sum", "last two digits of 05a-99b+01", "07"),
-            ("story", "Ann has 12 pears.\na: buys 05\nb: gives 10\nHow many?", "07"),
-            ("list", "order of 1234\na: flip", "4321"),
-            ("list", "order of 1234\na: left\nb: front\nc: back\nd: ends\ne: halves\nf: right", "2134"),
-            ("hop", "hops to c from 0: 0>1,1>2,2>0", "0"),
-            ("hop", "hops to b from 0: 0>1,1>2,2>0", "2"),
-            ("hop", "hops to F from 0: 0>1,1>0", "0"),
+            ("sum", "last two digits of @07", "07"),
+            ("sum", "last two digits of @97 a plus 5 b minus 4", "98"),
+            ("sum", "last two digits of @05 x minus 9", "96"),
+            ("story", "Ann has @12 pears b buys 5 c gives 9. How many?", "08"),
+            ("list", "order of @1234 a flip", "4321"),
+            ("list", "order of @1234 a left b front c back d ends e halves f right", "2134"),
+            ("hop", "hops to c from @0 by 01 12 20", "0"),
+            ("hop", "hops to b from @0 by 01 12 20", "2"),
+            ("hop", "hops to F from @0 by 01 10", "0"),
         ] {
             assert_eq!(answer(kind, question).unwrap(), right, "{question}");
         }
@@ -117,15 +129,16 @@ mod tests {
     #[test]
     fn what_is_no_question_is_refused() {
         for (kind, question) in [
-            ("sum", "order of 1234"),
-            ("sum", "last two digits of 01a+x"),
-            ("sum", "last two digits of 01a02"),
-            ("story", "Ann has 12 pears.\na: eats 05\nHow many?"),
-            ("story", "Ann has 12 pears.\na: drops 13\nHow many?"),
-            ("list", "order of 123\na: flip"),
-            ("list", "order of 1234\na: turn"),
-            ("hop", "hops to b from 3: 0>1,1>2,2>0"),
-            ("hop", "hops to ? from 0: 0>0"),
+            ("sum", "order of @1234"),
+            ("sum", "last two digits of @01 a plus x"),
+            ("sum", "last two digits of @01 a times 2"),
+            ("sum", "last two digits of @01 plus 2"),
+            ("story", "Ann has @12 pears a eats 5. How many?"),
+            ("story", "Ann has @02 pears a drops 3. How many?"),
+            ("list", "order of @123 a flip"),
+            ("list", "order of @1234 a turn"),
+            ("hop", "hops to b from @3 by 01 12 20"),
+            ("hop", "hops to ? from @0 by 00"),
             ("poem", "a rose"),
         ] {
             assert!(answer(kind, question).is_err(), "{question}");
@@ -134,7 +147,7 @@ mod tests {
 
     #[test]
     fn an_answer_stands_after_the_last_equals_sign() {
-        assert!(is_right("a12b17=07", "07"));
+        assert!(is_right("@12 a plus 5:17=07", "07"));
         assert!(is_right("= 07 ", "07"));
         assert!(!is_right("a12b17c07", "07"), "what breaks off is no answer");
         assert!(!is_right("= 7", "07"));
