@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 KINDS = ("sum", "story", "list", "hop")
 # Most tokens of an answer: the lengths that the models know.
-BUDGETS = (6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
+BUDGETS = (6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 # Steps between two states that are written down.
 STRIDES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 # Most steps of a problem, by kind.
@@ -27,26 +27,31 @@ SHORT = 3
 # ... for this share of it; at that share problems have become as long as they get.
 HELD, GROWN = 0.12, 0.45
 # Share of the answers that may write every step.
-WHOLE = 0.65
+WHOLE = 0.75
 
 # Names of the steps: a state is written behind the name of the step that led to it.
 NAMES_OF_STEPS = "abcdefghijklmnopqrstuvwxyzABCDEF"
 # What is one token of an answer: a word, a name of a step or a digit with the space before it, or any sign alone.
 SYMBOLS = re.compile(r" [a-z]+| .|.")
+COUNTS = {2: "two", 3: "three"}
 PEOPLE = ("Ann", "Bo", "Cleo", "Dan", "Eve", "Finn")
 THINGS = ("pears", "coins", "books", "shells", "stamps", "cards")
 GAINS = ("buys", "finds", "gets", "wins")
 LOSSES = ("sells", "loses", "gives", "drops")
-# What each word does to a list: the places that the new list takes from the old one.
+# What each word does to a list.
 MOVES = {
-    "flip": (3, 2, 1, 0),
-    "left": (1, 2, 3, 0),
-    "right": (3, 0, 1, 2),
-    "front": (1, 0, 2, 3),
-    "back": (0, 1, 3, 2),
-    "ends": (3, 1, 2, 0),
-    "halves": (2, 3, 0, 1),
+    "flip": lambda items: items[::-1],
+    "left": lambda items: items[1:] + items[:1],
+    "right": lambda items: items[-1:] + items[:-1],
+    "front": lambda items: items[1] + items[0] + items[2:],
+    "back": lambda items: items[:-2] + items[-1] + items[-2],
+    "ends": lambda items: items[-1] + items[1:-1] + items[0],
+    "halves": lambda items: items[len(items) // 2 :] + items[: len(items) // 2],
 }
+# How large the numbers and lists of a level are: digits of a number, of what is added to it, items of a list.
+DIGITS = {1: (2, 1), 2: (2, 2), 3: (3, 3)}
+ITEMS = {1: 4, 2: 6, 3: 8}
+LEVELS = (1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -71,48 +76,58 @@ class Problem:
         return {0: "validation", 1: "test"}.get(share, "train")
 
 
-def draw(kind, steps, rng):
-    """A problem of so many steps."""
-    return {"sum": _sum, "story": _story, "list": _list, "hop": _hop}[kind](steps, rng)
+def draw(kind, steps, level, rng):
+    """A problem of so many steps, on numbers and lists of this level. Hops are the same on all of them."""
+    return {"sum": _sum, "story": _story, "list": _list, "hop": _hop}[kind](steps, level, rng)
 
 
-def _sum(steps, rng):
-    names, value = _names(steps, rng), rng.randrange(100)
-    start, deeds, states = f"{value:02}", [], []
+def _by(level, rng):
+    digits = DIGITS[level][1]
+    return rng.randrange(10 ** (digits - 1), 10**digits)
+
+
+def _sum(steps, level, rng):
+    digits = DIGITS[level][0]
+    names, value = _names(steps, rng), rng.randrange(10**digits)
+    start, deeds, states = f"{value:0{digits}}", [], []
     for _ in range(steps):
-        by = rng.choice((-1, 1)) * rng.randrange(1, 10)
-        value = (value + by) % 100
+        by = rng.choice((-1, 1)) * _by(level, rng)
+        value = (value + by) % 10**digits
         deeds.append(f" {'plus' if by > 0 else 'minus'} {abs(by)}:")
-        states.append(f"{value:02}")
-    return Problem("sum", f"last two digits of @{start}{_lines(names, deeds)}", start, names, tuple(deeds), tuple(states))
+        states.append(f"{value:0{digits}}")
+    question = f"last {COUNTS[digits]} digits of @{start}{_lines(names, deeds)}"
+    return Problem("sum", question, start, names, tuple(deeds), tuple(states))
 
 
-def _story(steps, rng):
-    names, value = _names(steps, rng), rng.randrange(10, 90)
-    start, deeds, states = f"{value:02}", [], []
+def _story(steps, level, rng):
+    digits = DIGITS[level][0]
+    names, value = _names(steps, rng), rng.randrange(10**digits)
+    start, deeds, states = f"{value:0{digits}}", [], []
     for _ in range(steps):
-        gain = value < 10 or (value < 90 and rng.random() < 0.5)
-        by = rng.randrange(1, 10) * (1 if gain else -1)
-        value += by
-        deeds.append(f" {rng.choice(GAINS if gain else LOSSES)} {abs(by)}:")
-        states.append(f"{value:02}")
+        by = _by(level, rng)
+        gain = value < by or (value + by < 10**digits and rng.random() < 0.5)
+        # Neither way is open to a large number in the middle.
+        by = min(by, 10**digits - 1 - value) if gain else by
+        value += by if gain else -by
+        deeds.append(f" {rng.choice(GAINS if gain else LOSSES)} {by}:")
+        states.append(f"{value:0{digits}}")
     question = f"{rng.choice(PEOPLE)} has @{start} {rng.choice(THINGS)}{_lines(names, deeds)}. How many?"
     return Problem("story", question, start, names, tuple(deeds), tuple(states))
 
 
-def _list(steps, rng):
+def _list(steps, level, rng):
     names = _names(steps, rng)
-    start = value = "".join(rng.sample("12345678", 4))
+    start = value = "".join(rng.sample("12345678", ITEMS[level]))
     deeds, states = [], []
     for _ in range(steps):
         move = rng.choice(tuple(MOVES))
-        value = "".join(value[place] for place in MOVES[move])
+        value = MOVES[move](value)
         deeds.append(f" {move}:")
         states.append(value)
     return Problem("list", f"order of @{start}{_lines(names, deeds)}", start, names, tuple(deeds), tuple(states))
 
 
-def _hop(steps, rng):
+def _hop(steps, _, rng):
     # One way through all places: shorter circles would give the answer away.
     places = rng.randint(*PLACES)
     way = rng.sample(range(places), places)
@@ -176,11 +191,11 @@ def training_example(rng, progress):
         longest = STEPS_MAX[kind]
         most = min(longest, SHORT * (longest / SHORT) ** grown)
         steps = min(longest, int(math.exp(rng.uniform(0, math.log(most + 1)))))
-        problem = draw(kind, steps, rng)
+        problem = draw(kind, steps, rng.choice(LEVELS), rng)
         if problem.split() != "train":
             continue
         whole = tokens(problem, 1)
-        enough = [budget for budget in BUDGETS if budget >= whole][:2]
+        enough = [budget for budget in BUDGETS if budget >= whole]
         less = [budget for budget in BUDGETS if budget < whole]
         budget = rng.choice(enough if held or not less or rng.random() < WHOLE else less)
         return prompt(problem, budget), completion(problem, stride_for(problem, budget))

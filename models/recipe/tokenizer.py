@@ -34,7 +34,7 @@ def _words():
     found = {f" {symbol}" for symbol in (*tasks.NAMES_OF_STEPS, *"0123456789", "@")}
     for kind in tasks.KINDS:
         for _ in range(400):
-            text = tasks.prompt(tasks.draw(kind, tasks.STEPS_MAX[kind], rng), 0)
+            text = tasks.prompt(tasks.draw(kind, tasks.STEPS_MAX[kind], rng.choice(tasks.LEVELS), rng), 0)
             found.update(piece for piece in PIECES.findall(text) if piece.strip().isalpha() and len(piece.strip()) > 1)
     return sorted(found)
 

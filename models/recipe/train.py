@@ -36,9 +36,9 @@ WARMUP = 100
 
 # `rate` is that of the matrices; that of everything else is a sixth.
 RECIPES = {
-    "teacher": dict(layers=4, width=256, heads=4, hidden=512, steps=4000, rate=6e-3),
-    "student": dict(layers=4, width=128, heads=4, hidden=256, steps=2000, rate=6e-3),
-    "pruned": dict(drop=1, steps=700, rate=2e-3),
+    "teacher": dict(layers=4, width=256, heads=4, hidden=512, steps=3600, rate=6e-3),
+    "student": dict(layers=4, width=128, heads=4, hidden=256, steps=1600, rate=6e-3),
+    "pruned": dict(drop=1, steps=400, rate=2e-3),
 }
 
 

@@ -1,8 +1,9 @@
-"""How good a trained model is on validation problems, by kind, steps and budget: what the difficulties are set by.
+"""How good a trained model is on validation problems, by kind, level, steps and budget: what the difficulties are set by.
 
     python validate.py MODEL.pt [PROBLEMS]
 """
 
+import itertools
 import random
 import sys
 
@@ -12,15 +13,15 @@ import tasks
 from tokenizer import END, Tokenizer
 from train import load
 
-STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 20, 24)
-BUDGETS = (6, 8, 16, 32, 64, 128, 192)
+STEPS = (1, 2, 4, 8, 16, 20, 24)
+BUDGETS = (8, 16, 32, 64, 128, 256)
 
 
-def problems(kind, steps, count):
-    rng = random.Random(f"validate {kind} {steps}")
+def problems(kind, level, steps, count):
+    rng = random.Random(f"validate {kind} {level} {steps}")
     found = []
     while len(found) < count:
-        problem = tasks.draw(kind, steps, rng)
+        problem = tasks.draw(kind, steps, level, rng)
         if problem.split() == "validation":
             found.append(problem)
     return found
@@ -43,14 +44,14 @@ def accuracy(model, tokenizer, asked, budget):
 
 def main(path, count="50"):
     model, tokenizer = load(path).cpu().eval(), Tokenizer()
-    print("kind  steps " + " ".join(f"{budget:>5}" for budget in BUDGETS))
-    for kind in tasks.KINDS:
+    print("kind  level steps " + " ".join(f"{budget:>5}" for budget in BUDGETS))
+    for kind, level in itertools.product(tasks.KINDS, tasks.LEVELS):
         for steps in STEPS:
-            if steps > tasks.STEPS_MAX[kind]:
+            if steps > tasks.STEPS_MAX[kind] or (kind == "hop" and level > 1):
                 continue
-            asked = problems(kind, steps, int(count))
+            asked = problems(kind, level, steps, int(count))
             shares = [accuracy(model, tokenizer, asked, budget) for budget in BUDGETS]
-            print(f"{kind:5} {steps:5} " + " ".join(f"{share:5.2f}" for share in shares), flush=True)
+            print(f"{kind:5} {level:5} {steps:5} " + " ".join(f"{share:5.2f}" for share in shares), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ import tasks
 
 COUNT = 500
 SEED = 1
-# Fewest and most steps of each difficulty, by kind. Steps are drawn evenly in their logarithm.
+# Level, and fewest and most steps of each difficulty, by kind. Steps are drawn evenly in their logarithm.
 TIERS = {
-    "easy": {"sum": (1, 3), "story": (1, 3), "list": (1, 3), "hop": (1, 3)},
-    "medium": {"sum": (2, 16), "story": (2, 16), "list": (2, 12), "hop": (2, 16)},
-    "hard": {"sum": (4, 24), "story": (4, 20), "list": (4, 20), "hop": (4, 24)},
+    "easy": {"sum": (1, 1, 4), "story": (1, 1, 4), "list": (1, 1, 4), "hop": (1, 1, 4)},
+    "medium": {"sum": (2, 2, 24), "story": (2, 2, 20), "list": (2, 2, 20), "hop": (2, 2, 24)},
+    "hard": {"sum": (3, 3, 24), "story": (3, 3, 20), "list": (3, 3, 20), "hop": (3, 3, 24)},
 }
 
 
@@ -28,7 +28,8 @@ def items(tier, seen):
     found = []
     while len(found) < COUNT:
         kind = tasks.KINDS[len(found) % len(tasks.KINDS)]
-        problem = tasks.draw(kind, steps_between(*TIERS[tier][kind], rng), rng)
+        level, low, high = TIERS[tier][kind]
+        problem = tasks.draw(kind, steps_between(low, high, rng), level, rng)
         if problem.split() == "test" and problem.question not in seen:
             seen.add(problem.question)
             found.append(problem)

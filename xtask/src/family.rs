@@ -35,8 +35,8 @@ const SAME_MIN: f64 = 0.99;
 const APART_MAX: f64 = 0.1;
 /// Tokens that are compared.
 const WINDOW: &str = "512";
-const ALL_BUDGETS: &str = "6,8,12,16,24,32,48,64,96,128,192";
-const SOME_BUDGETS: &str = "8,16,32,64,128,192";
+const ALL_BUDGETS: &str = "6,8,12,16,24,32,48,64,96,128,192,256";
+const SOME_BUDGETS: &str = "8,16,32,64,128,256";
 
 /// What is trained, and how it is served. The first one is what the others are compared with.
 const VARIANTS: [Variant; 6] = [
@@ -223,7 +223,7 @@ impl Family {
             runs.push(self.asked(&name, "student-q8-0", &name, Some("Q8_0"), &["--budgets", SOME_BUDGETS])?);
         }
         // Self-consistency: nine answers to a part of the questions.
-        let voted = ["--budgets", "16,48,192", "--choices", "9", "--temperature", "0.8", "--limit", "200"];
+        let voted = ["--budgets", "16,64,256", "--choices", "9", "--temperature", "0.8", "--limit", "200"];
         runs.push(self.asked("votes", "teacher-q8-0", "teacher", Some("Q8_0"), &voted)?);
         Ok(runs)
     }

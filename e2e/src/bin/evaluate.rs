@@ -46,7 +46,7 @@ struct RunArgs {
     #[arg(long)]
     limit: Option<usize>,
     /// Most tokens of an answer: one pass over the items each.
-    #[arg(long, value_delimiter = ',', default_value = "6,8,12,16,24,32,48,64,96,128,192")]
+    #[arg(long, value_delimiter = ',', default_value = "6,8,12,16,24,32,48,64,96,128,192,256")]
     budgets: Vec<u32>,
     /// Answers to each question; more than one for self-consistency, with a temperature.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]

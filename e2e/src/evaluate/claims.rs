@@ -78,7 +78,9 @@ mod tests {
             text.contains("| f16 on medium: 0.5 to 0.8 | 0.600 (") && text.contains("at least 0.05 | 0.100 | met |")
         );
         assert!(
-            text.contains("on medium: log-linear, R² at least 0.9 over a factor 8 | R² 0.966 from 4 to 32 tokens | met |"),
+            text.contains(
+                "on medium: log-linear, R² at least 0.9 over a factor 8 | R² 0.966 from 4 to 32 tokens | met |"
+            ),
             "{text}"
         );
         let turned = claims(&curves(&[run("f16", 0), run("q2", 20)], "test").unwrap()).unwrap();

@@ -27,10 +27,14 @@ pub(super) fn said(text: &str) -> Option<&str> {
     text.rsplit_once('=').map(|(_, said)| said.trim()).filter(|said| !said.is_empty())
 }
 
-/// `last two digits of @12 a plus 4 b minus 5…`
+/// `last two digits of @12 a plus 4 b minus 5…`, or three of three.
 fn sum(question: &str) -> Option<String> {
-    let mut words = question.strip_prefix("last two digits of @")?.split(' ');
-    let mut total: i64 = words.next()?.parse().ok()?;
+    let (count, rest) = question.strip_prefix("last ")?.split_once(" digits of @")?;
+    let mut words = rest.split(' ');
+    let (digits, mut total) = number(words.next()?)?;
+    if !matches!((count, digits), ("two", 2) | ("three", 3)) {
+        return None;
+    }
     while let Some(word) = words.next() {
         name(word)?;
         let sign = match words.next()? {
@@ -40,14 +44,14 @@ fn sum(question: &str) -> Option<String> {
         };
         total += sign * words.next()?.parse::<i64>().ok()?;
     }
-    Some(format!("{:02}", total.rem_euclid(100)))
+    Some(format!("{:0digits$}", total.rem_euclid(10_i64.pow(u32::try_from(digits).ok()?))))
 }
 
 /// `Ann has @12 pears a buys 5 b drops 3. How many?`
 fn story(question: &str) -> Option<String> {
     let (_, rest) = question.strip_suffix(". How many?")?.split_once(" has @")?;
     let mut words = rest.split(' ');
-    let mut count: i64 = words.next()?.parse().ok()?;
+    let (digits, mut count) = number(words.next()?)?;
     // What it is that they have.
     words.next()?;
     while let Some(word) = words.next() {
@@ -60,16 +64,19 @@ fn story(question: &str) -> Option<String> {
             _ => return None,
         };
     }
-    (0..100).contains(&count).then(|| format!("{count:02}"))
+    (count >= 0).then(|| format!("{count:0digits$}")).filter(|written| written.len() == digits)
+}
+
+/// How many digits it has, and its value.
+fn number(digits: &str) -> Option<(usize, i64)> {
+    Some((digits.len(), digits.parse().ok()?))
 }
 
 /// `order of @1234 a flip b left`
 fn list(question: &str) -> Option<String> {
     let mut words = question.strip_prefix("order of @")?.split(' ');
     let mut items: Vec<char> = words.next()?.chars().collect();
-    if items.len() != 4 {
-        return None;
-    }
+    let last = items.len().checked_sub(1).filter(|last| *last >= 3)?;
     while let Some(word) = words.next() {
         name(word)?;
         match words.next()? {
@@ -77,9 +84,9 @@ fn list(question: &str) -> Option<String> {
             "left" => items.rotate_left(1),
             "right" => items.rotate_right(1),
             "front" => items.swap(0, 1),
-            "back" => items.swap(2, 3),
-            "ends" => items.swap(0, 3),
-            "halves" => items.rotate_left(2),
+            "back" => items.swap(last - 1, last),
+            "ends" => items.swap(0, last),
+            "halves" => items.rotate_left(last.div_ceil(2)),
             _ => return None,
         }
     }
@@ -115,9 +122,12 @@ mod tests {
             ("sum", "last two digits of @07", "07"),
             ("sum", "last two digits of @97 a plus 5 b minus 4", "98"),
             ("sum", "last two digits of @05 x minus 9", "96"),
+            ("sum", "last three digits of @907 x plus 105", "012"),
             ("story", "Ann has @12 pears b buys 5 c gives 9. How many?", "08"),
+            ("story", "Ann has @012 pears b buys 105. How many?", "117"),
             ("list", "order of @1234 a flip", "4321"),
             ("list", "order of @1234 a left b front c back d ends e halves f right", "2134"),
+            ("list", "order of @123456 a back b ends c halves", "461523"),
             ("hop", "hops to c from @0 by 01 12 20", "0"),
             ("hop", "hops to b from @0 by 01 12 20", "2"),
             ("hop", "hops to F from @0 by 01 10", "0"),
@@ -133,8 +143,10 @@ mod tests {
             ("sum", "last two digits of @01 a plus x"),
             ("sum", "last two digits of @01 a times 2"),
             ("sum", "last two digits of @01 plus 2"),
+            ("sum", "last two digits of @001 a plus 2"),
             ("story", "Ann has @12 pears a eats 5. How many?"),
             ("story", "Ann has @02 pears a drops 3. How many?"),
+            ("story", "Ann has @99 pears a buys 3. How many?"),
             ("list", "order of @123 a flip"),
             ("list", "order of @1234 a turn"),
             ("hop", "hops to b from @3 by 01 12 20"),
