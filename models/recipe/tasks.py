@@ -183,7 +183,7 @@ def prompt(problem, budget):
 
 def training_example(rng, progress):
     """Prompt and completion at this share of the training, in [0, 1]. Steps are drawn evenly in their logarithm. Most
-    answers may write every step; the others have any smaller budget."""
+    answers may write every step; the others have any smaller budget. Levels come one after another."""
     held = progress < HELD
     grown = max(0.0, progress - HELD) / (GROWN - HELD)
     while True:
@@ -191,7 +191,9 @@ def training_example(rng, progress):
         longest = STEPS_MAX[kind]
         most = min(longest, SHORT * (longest / SHORT) ** grown)
         steps = min(longest, int(math.exp(rng.uniform(0, math.log(most + 1)))))
-        problem = draw(kind, steps, rng.choice(LEVELS), rng)
+        # Arithmetic is learnt on short numbers first, or not at all.
+        level = rng.choice(LEVELS[: 1 + int(min(1.0, grown) * (len(LEVELS) - 1))])
+        problem = draw(kind, steps, level, rng)
         if problem.split() != "train":
             continue
         whole = tokens(problem, 1)
