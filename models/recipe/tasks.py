@@ -16,7 +16,7 @@ KINDS = ("sum", "story", "list", "hop")
 # Most tokens of an answer: the lengths that the models know.
 BUDGETS = (6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 # Steps between two states that are written down.
-STRIDES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+STRIDES = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 # Most steps of a problem, by kind.
 STEPS_MAX = {"sum": 24, "story": 20, "list": 20, "hop": 24}
 

@@ -209,7 +209,7 @@ impl Family {
     }
 
     fn evaluate(&self) -> Result<()> {
-        self.runs()?.iter().try_for_each(Asked::ask)
+        self.runs()?.into_iter().try_for_each(Asked::ask)
     }
 
     /// All runs of the evaluation, done or not.
@@ -278,13 +278,11 @@ struct Asked {
 }
 
 impl Asked {
-    fn ask(&self) -> Result<()> {
+    fn ask(mut self) -> Result<()> {
         if self.outcome.exists() {
             return Ok(());
         }
-        let mut command = Command::new(self.command.get_program());
-        command.args(self.command.get_args());
-        shell::step(&format!("evaluating {}", self.name), || shell::run(&mut command))
+        shell::step(&format!("evaluating {}", self.name), || shell::run(&mut self.command))
     }
 }
 
