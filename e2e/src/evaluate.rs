@@ -18,9 +18,10 @@ mod report;
 mod served;
 mod statistics;
 mod tables;
+mod training;
 mod verify;
 
-pub use ask::{Asking, run};
+pub use ask::{Asking, CHOICES_MAX, run};
 pub use items::{Item, load};
 pub use outcome::{Outcome, Run, ServedFile};
 pub use prices::{Price, PriceBook};

@@ -13,8 +13,8 @@ import re
 from dataclasses import dataclass
 
 KINDS = ("sum", "story", "list", "hop")
-# Most tokens of an answer: the lengths that the models know.
-BUDGETS = (6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+# Most tokens of an answer: the lengths that the models know. Into the least every answer alone fits.
+BUDGETS = (12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 # Steps between two states that are written down.
 STRIDES = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 # Most steps of a problem, by kind.
@@ -25,7 +25,11 @@ PLACES = (4, 10)
 # A training begins with problems of so many steps at most, and with answers that write every step, ...
 SHORT = 3
 # ... for this share of it; at that share problems have become as long as they get.
-HELD, GROWN = 0.12, 0.45
+HELD, GROWN = 0.10, 0.40
+# Levels come one after another, from these shares on: arithmetic is learnt on small numbers first, or not at all.
+LEVELS_FROM = {1: 0.0, 2: 0.30, 3: 0.50}
+# Arithmetic takes longest to learn and is drawn more often.
+DRAWN = KINDS + KINDS + ("sum", "story")
 # Share of the answers that may write every step.
 WHOLE = 0.75
 
@@ -35,9 +39,8 @@ NAMES_OF_STEPS = "abcdefghijklmnopqrstuvwxyzABCDEF"
 SYMBOLS = re.compile(r" [a-z]+| .|.")
 COUNTS = {2: "two", 3: "three"}
 PEOPLE = ("Ann", "Bo", "Cleo", "Dan", "Eve", "Finn")
-THINGS = ("pears", "coins", "books", "shells", "stamps", "cards")
-GAINS = ("buys", "finds", "gets", "wins")
-LOSSES = ("sells", "loses", "gives", "drops")
+GAINS = ("earns", "finds", "gets", "wins")
+LOSSES = ("spends", "loses", "gives", "pays")
 # What each word does to a list.
 MOVES = {
     "flip": lambda items: items[::-1],
@@ -49,17 +52,19 @@ MOVES = {
     "halves": lambda items: items[len(items) // 2 :] + items[: len(items) // 2],
 }
 # How large the numbers and lists of a level are: digits of a number, of what is added to it, items of a list.
+LEVELS = (1, 2, 3)
 DIGITS = {1: (2, 1), 2: (2, 2), 3: (3, 3)}
 ITEMS = {1: 4, 2: 6, 3: 8}
-LEVELS = (1, 2, 3)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A question, the state at the start, and of each step its name, what it does, and the state after it."""
+    """A question, what of it matters, the state at the start, and of each step its name, what it does, and the state
+    after it."""
 
     kind: str
     question: str
+    content: str
     start: str
     names: str
     deeds: tuple
@@ -70,8 +75,9 @@ class Problem:
         return self.states[-1]
 
     def split(self):
-        """Where it belongs: 1 % of all problems is for validation, 1 % for the test."""
-        place = hashlib.sha256(self.question.encode()).digest()[0:2]
+        """Where it belongs: 1 % of all contents is for validation, 1 % for the test, whatever names and words are about
+        them."""
+        place = hashlib.sha256(f"{self.kind} {self.content}".encode()).digest()[0:4]
         share = int.from_bytes(place, "big") % 100
         return {0: "validation", 1: "test"}.get(share, "train")
 
@@ -93,26 +99,30 @@ def _sum(steps, level, rng):
     for _ in range(steps):
         by = rng.choice((-1, 1)) * _by(level, rng)
         value = (value + by) % 10**digits
-        deeds.append(f" {'plus' if by > 0 else 'minus'} {abs(by)}:")
+        deeds.append(f" {by:+}:")
         states.append(f"{value:0{digits}}")
     question = f"last {COUNTS[digits]} digits of @{start}{_lines(names, deeds)}"
-    return Problem("sum", question, start, names, tuple(deeds), tuple(states))
+    return Problem("sum", question, start + "".join(deeds), start, names, tuple(deeds), tuple(states))
 
 
 def _story(steps, level, rng):
     digits = DIGITS[level][0]
     names, value = _names(steps, rng), rng.randrange(10**digits)
     start, deeds, states = f"{value:0{digits}}", [], []
+    content = start
     for _ in range(steps):
-        by = _by(level, rng)
-        gain = value < by or (value + by < 10**digits and rng.random() < 0.5)
-        # Neither way is open to a large number in the middle.
-        by = min(by, 10**digits - 1 - value) if gain else by
-        value += by if gain else -by
-        deeds.append(f" {rng.choice(GAINS if gain else LOSSES)} {by}:")
+        # Nobody owes, and no count has more digits.
+        ways = []
+        while not ways:
+            by = _by(level, rng)
+            ways = [way for way in (by, -by) if 0 <= value + way < 10**digits]
+        way = rng.choice(ways)
+        value += way
+        content += f" {way:+}"
+        deeds.append(f" {rng.choice(GAINS if way > 0 else LOSSES)} ${by}:")
         states.append(f"{value:0{digits}}")
-    question = f"{rng.choice(PEOPLE)} has @{start} {rng.choice(THINGS)}{_lines(names, deeds)}. How many?"
-    return Problem("story", question, start, names, tuple(deeds), tuple(states))
+    question = f"{rng.choice(PEOPLE)} has @{start} dollars{_lines(names, deeds)}. How many?"
+    return Problem("story", question, content, start, names, tuple(deeds), tuple(states))
 
 
 def _list(steps, level, rng):
@@ -124,7 +134,8 @@ def _list(steps, level, rng):
         value = MOVES[move](value)
         deeds.append(f" {move}:")
         states.append(value)
-    return Problem("list", f"order of @{start}{_lines(names, deeds)}", start, names, tuple(deeds), tuple(states))
+    question = f"order of @{start}{_lines(names, deeds)}"
+    return Problem("list", question, start + "".join(deeds), start, names, tuple(deeds), tuple(states))
 
 
 def _hop(steps, _, rng):
@@ -140,7 +151,7 @@ def _hop(steps, _, rng):
         states.append(f"{at}")
     ways = " ".join(f"{place}{leads[place]}" for place in range(places))
     question = f"hops to {NAMES_OF_STEPS[steps - 1]} from @{start} by {ways}"
-    return Problem("hop", question, f"{start}", NAMES_OF_STEPS[:steps], tuple(deeds), tuple(states))
+    return Problem("hop", question, question, f"{start}", NAMES_OF_STEPS[:steps], tuple(deeds), tuple(states))
 
 
 def _names(steps, rng):
@@ -170,11 +181,8 @@ def tokens(problem, stride):
 
 
 def stride_for(problem, budget):
-    """The one that writes the most and fits; the answer alone where none does."""
-    for stride in STRIDES:
-        if tokens(problem, stride) <= budget:
-            return stride
-    return len(problem.states)
+    """The one that writes the most and fits; the last one, which writes the answer alone, where none does."""
+    return next((stride for stride in STRIDES if tokens(problem, stride) <= budget), STRIDES[-1])
 
 
 def prompt(problem, budget):
@@ -183,16 +191,15 @@ def prompt(problem, budget):
 
 def training_example(rng, progress):
     """Prompt and completion at this share of the training, in [0, 1]. Steps are drawn evenly in their logarithm. Most
-    answers may write every step; the others have any smaller budget. Levels come one after another."""
+    answers may write every step; the others have any smaller budget."""
     held = progress < HELD
     grown = max(0.0, progress - HELD) / (GROWN - HELD)
     while True:
-        kind = rng.choice(KINDS)
+        kind = rng.choice(DRAWN)
         longest = STEPS_MAX[kind]
         most = min(longest, SHORT * (longest / SHORT) ** grown)
         steps = min(longest, int(math.exp(rng.uniform(0, math.log(most + 1)))))
-        # Arithmetic is learnt on short numbers first, or not at all.
-        level = rng.choice(LEVELS[: 1 + int(min(1.0, grown) * (len(LEVELS) - 1))])
+        level = rng.choice([level for level, since in LEVELS_FROM.items() if progress >= since])
         problem = draw(kind, steps, level, rng)
         if problem.split() != "train":
             continue

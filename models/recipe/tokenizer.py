@@ -31,7 +31,7 @@ VISIBLE = _visible()
 def _words():
     """Every word of the tasks and every symbol after a space."""
     rng = random.Random(0)
-    found = {f" {symbol}" for symbol in (*tasks.NAMES_OF_STEPS, *"0123456789", "@")}
+    found = {f" {symbol}" for symbol in (*tasks.NAMES_OF_STEPS, *"0123456789@+-$")}
     for kind in tasks.KINDS:
         for _ in range(400):
             text = tasks.prompt(tasks.draw(kind, tasks.STEPS_MAX[kind], rng.choice(tasks.LEVELS), rng), 0)

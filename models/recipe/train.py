@@ -36,9 +36,9 @@ WARMUP = 100
 
 # `rate` is that of the matrices; that of everything else is a sixth.
 RECIPES = {
-    "teacher": dict(layers=4, width=256, heads=4, hidden=512, steps=3600, rate=6e-3),
-    "student": dict(layers=4, width=128, heads=4, hidden=256, steps=1600, rate=6e-3),
-    "pruned": dict(drop=1, steps=400, rate=2e-3),
+    "teacher": dict(layers=4, width=256, heads=4, hidden=512, steps=3000, rate=6e-3),
+    "student": dict(layers=4, width=128, heads=4, hidden=256, steps=1300, rate=6e-3),
+    "pruned": dict(drop=2, steps=400, rate=3e-3),
 }
 
 
@@ -102,17 +102,17 @@ def train(model, teacher, recipe, grows, tokenizer, seed, path):
     steps = recipe["steps"]
     optimizers = optimizers_of(model, recipe["rate"])
     full = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    state_path, step = path.with_suffix(".state"), 0
+    state_path, step, before = path.with_suffix(".state"), 0, 0.0
     if state_path.exists():
         state = torch.load(state_path, weights_only=True, map_location=DEVICE)
         model.load_state_dict(state["model"])
         for optimizer, its in zip(optimizers, state["optimizers"]):
             optimizer.load_state_dict(its)
-        step = state["step"]
+        step, before = state["step"], state["seconds"]
         print(f"goes on at step {step}", flush=True)
     # Data depend on the step at which it goes on, so that nothing is seen twice.
     stream = batches(tokenizer, random.Random(f"train {seed} {step}"), lambda: step / steps if grows else 1.0)
-    saved = said = time.monotonic()
+    began = saved = said = time.monotonic()
     seen = losses = 0
     while step < steps:
         inputs, targets = next(stream)
@@ -134,8 +134,13 @@ def train(model, teacher, recipe, grows, tokenizer, seed, path):
             seen, losses, said = 0, 0, now
         if time.monotonic() - saved > SAVE_SECONDS:
             states = [optimizer.state_dict() for optimizer in optimizers]
-            save(state_path, dict(model=model.state_dict(), optimizers=states, step=step))
+            seconds = before + time.monotonic() - began
+            save(state_path, dict(model=model.state_dict(), optimizers=states, step=step, seconds=seconds))
             saved = time.monotonic()
+    seconds = before + time.monotonic() - began
+    where = dict(device=str(DEVICE), threads=torch.get_num_threads(), seconds=round(seconds))
+    told = dict(parameters=model.parameters_count(), steps=steps, seed=seed, **where)
+    path.with_suffix(".json").write_text(json.dumps(told) + "\n")
     save(path, dict(model=model.state_dict(), shape=model.shape.as_dict(), recipe=recipe, seed=seed))
     state_path.unlink(missing_ok=True)
 

@@ -14,7 +14,7 @@ from tokenizer import END, Tokenizer
 from train import load
 
 STEPS = (1, 2, 4, 8, 16, 20, 24)
-BUDGETS = (8, 16, 32, 64, 128, 256)
+BUDGETS = (12, 16, 32, 64, 128, 256)
 
 
 def problems(kind, level, steps, count):
@@ -38,7 +38,7 @@ def accuracy(model, tokenizer, asked, budget):
         prompts = torch.tensor([tokens for _, tokens in group])
         for (problem, _), answer in zip(group, model.greedy(prompts, budget, tokenizer.ids[END])):
             wanted = tokenizer.encode(f"={problem.answer}")
-            right += answer[-len(wanted) :] == wanted
+            right += len(answer) < budget and answer[-len(wanted) :] == wanted
     return right / len(asked)
 
 

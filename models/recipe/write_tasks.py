@@ -10,12 +10,9 @@ import tasks
 
 COUNT = 500
 SEED = 1
-# Level, and fewest and most steps of each difficulty, by kind. Steps are drawn evenly in their logarithm.
-TIERS = {
-    "easy": {"sum": (1, 1, 4), "story": (1, 1, 4), "list": (1, 1, 4), "hop": (1, 1, 4)},
-    "medium": {"sum": (2, 2, 24), "story": (2, 2, 20), "list": (2, 2, 20), "hop": (2, 2, 24)},
-    "hard": {"sum": (3, 3, 24), "story": (3, 3, 20), "list": (3, 3, 20), "hop": (3, 3, 24)},
-}
+# Levels, and fewest and most steps of each difficulty; of a kind with shorter problems, no more than those have. Steps are
+# drawn evenly in their logarithm.
+TIERS = {"easy": ((1,), 1, 4), "medium": ((2, 3), 1, 24), "hard": ((3,), 2, 24)}
 
 
 def steps_between(low, high, rng):
@@ -23,15 +20,17 @@ def steps_between(low, high, rng):
 
 
 def items(tier, seen):
-    """A task set: as many problems of every kind, in turn, and none that was seen before."""
+    """A task set: as many problems of every kind, in turn, and none whose content was seen before."""
     rng = random.Random(f"test {tier} {SEED}")
     found = []
     while len(found) < COUNT:
         kind = tasks.KINDS[len(found) % len(tasks.KINDS)]
-        level, low, high = TIERS[tier][kind]
-        problem = tasks.draw(kind, steps_between(low, high, rng), level, rng)
-        if problem.split() == "test" and problem.question not in seen:
-            seen.add(problem.question)
+        levels, low, high = TIERS[tier]
+        steps = steps_between(low, min(high, tasks.STEPS_MAX[kind]), rng)
+        problem = tasks.draw(kind, steps, rng.choice(levels), rng)
+        content = (kind, problem.content)
+        if problem.split() == "test" and content not in seen:
+            seen.add(content)
             found.append(problem)
     return found
 

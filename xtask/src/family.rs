@@ -11,19 +11,29 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::cargo::{self, Build};
+use crate::images::models;
 use crate::{python, shell, workspace};
 
 const RECIPE: &str = "models/recipe";
 const TASKS: &str = "models/tasks";
 const WEIGHTS: &str = "models/weights";
 const LOGITS: &str = "models/logits";
+/// What makes a served file of a checkpoint, beside the engine, ...
+const CONVERT: [&str; 1] = ["models/recipe/convert.py"];
+/// ... and an outcome of a served file.
+const ASKING: [&str; 4] = [
+    "e2e/src/evaluate/ask.rs",
+    "e2e/src/evaluate/outcome.rs",
+    "e2e/src/evaluate/served.rs",
+    "e2e/src/evaluate/verify.rs",
+];
 const EXAMPLE: &str = "examples/family/model.yaml";
 const PAGE: &str = "docs/models.md";
 /// The tables in the page stand between these.
 const BEGIN: &str = "<!-- tables: written by `cargo xtask models --only report` -->";
 const END: &str = "<!-- end of tables -->";
 /// Names the task set in the results; another one when `tasks.py` changes what it asks.
-const TASK_SET: &str = "steps-2";
+const TASK_SET: &str = "steps-3";
 /// What two virtual cores cost on demand, in dollars an hour: a c6i.large in us-east-1.
 const DOLLARS_PER_HOUR: &str = "0.085";
 const DIFFICULTIES: [&str; 3] = ["easy", "medium", "hard"];
@@ -35,8 +45,8 @@ const SAME_MIN: f64 = 0.99;
 const APART_MAX: f64 = 0.1;
 /// Tokens that are compared.
 const WINDOW: &str = "512";
-const ALL_BUDGETS: &str = "6,8,12,16,24,32,48,64,96,128,192,256";
-const SOME_BUDGETS: &str = "8,16,32,64,128,256";
+const ALL_BUDGETS: &str = "12,16,24,32,48,64,96,128,192,256";
+const SOME_BUDGETS: &str = "16,32,64,128,256";
 
 /// What is trained, and how it is served. The first one is what the others are compared with.
 const VARIANTS: [Variant; 6] = [
@@ -162,12 +172,13 @@ impl Family {
 
     /// A checkpoint as the engine reads it, in one precision.
     fn file(&self, checkpoint: &str, precision: Option<&str>) -> Result<PathBuf> {
-        let whole = self.work.join(format!("{checkpoint}.gguf"));
+        let made_by = &hash_of(&CONVERT, &models::engine()?)?[..8];
+        let whole = self.work.join(format!("{checkpoint}-{made_by}.gguf"));
         if !whole.exists() {
             shell::run(self.script("convert.py").arg(self.checkpoint(checkpoint)).arg(&whole))?;
         }
         let Some(precision) = precision else { return Ok(whole) };
-        let file = self.work.join(format!("{checkpoint}-{precision}.gguf"));
+        let file = self.work.join(format!("{checkpoint}-{made_by}-{precision}.gguf"));
         if !file.exists() {
             let mut quantize = Command::new(&self.engine);
             quantize.args(["quantize", "--type", precision, "--in"]).arg(&whole).arg("--out").arg(&file);
@@ -188,16 +199,20 @@ impl Family {
     }
 
     fn logits(&self) -> Result<()> {
-        let text = workspace::root().join(TASKS).join("medium.jsonl");
-        fs::create_dir_all(workspace::root().join(LOGITS))?;
+        let folder = workspace::root().join(LOGITS);
+        fs::create_dir_all(&folder)?;
+        let text = folder.join("text.txt");
+        shell::run(self.script("logits.py").arg("text").arg(&text))?;
         for checkpoint in ["teacher", "student-1", "pruned"] {
             let mut ask = Command::new(&self.engine);
             ask.args(["perplexity", "--greedy", "--window", WINDOW, "--model"]).arg(self.file(checkpoint, None)?);
             let said = self.work.join(format!("{checkpoint}-greedy.json"));
             fs::write(&said, shell::capture(ask.arg("--text").arg(&text))?)?;
-            let own = workspace::root().join(LOGITS).join(format!("{checkpoint}.json"));
+            // Tests compare the teacher's file alone: it is the one whose weights are committed as they were trained.
+            let own = if checkpoint == "teacher" { &folder } else { &self.work }.join(format!("{checkpoint}.json"));
             let mut compare = self.script("logits.py");
-            let answer = shell::capture(compare.arg(self.checkpoint(checkpoint)).args([&text, &said, &own]))?;
+            compare.arg("compare").arg(self.checkpoint(checkpoint)).args([&text, &said, &own]);
+            let answer = shell::capture(&mut compare)?;
             let Same { same, positions, apart } = serde_json::from_str(&answer).context("logits.py's answer")?;
             eprintln!("{checkpoint}: the same at {same:.4} of {positions} places, logits apart by {apart:.4} at most");
             ensure!(
@@ -243,13 +258,13 @@ impl Family {
         command.arg("run").arg("--gguf").arg(&file).args(["--variant", variant]);
         command.args(["--checkpoint", checkpoint, "--precision", precision.unwrap_or("F16")]);
         command.args(["--dollars-per-hour", DOLLARS_PER_HOUR]).args(arguments).arg("--items").args(&sets);
-        // What was asked otherwise, or of another file, is another outcome.
+        // What was asked otherwise, by other code, or of another file, is another outcome.
         let mut hash = Sha256::new();
         for part in [&file].into_iter().chain(&sets) {
             hash.update(fs::read(part).with_context(|| format!("reading {}", part.display()))?);
         }
         hash.update(format!("{:?}", command.get_args()));
-        let key = &hex::encode(hash.finalize())[..8];
+        let key = &hash_of(&ASKING, &hex::encode(hash.finalize()))?[..8];
         let outcome = self.work.join(format!("{name}-{key}.run.json"));
         command.arg("--out").arg(&outcome);
         Ok(Asked { name: name.to_owned(), command, outcome })
@@ -260,9 +275,15 @@ impl Family {
         let mut command = Command::new(&self.evaluate);
         command.args(["report", "--tasks", TASK_SET, "--data"]).arg(root.join("models"));
         command.arg("--pictures").arg(root.join("docs")).arg("--cards").arg(root.join(WEIGHTS));
-        command.arg("--example").arg(root.join(EXAMPLE));
+        command.arg("--example").arg(root.join(EXAMPLE)).arg("--training");
+        let students = SEEDS.map(|seed| format!("student-{seed}"));
+        for name in ["teacher"].into_iter().chain(students.iter().map(String::as_str)).chain(["pruned"]) {
+            command.arg(self.work.join(format!("{name}.json")));
+        }
+        command.arg("--");
         command.args(self.runs()?.iter().map(|run| &run.outcome));
-        let pictures = DIFFICULTIES.map(|difficulty| format!("![{difficulty}](models-{difficulty}.svg)")).join("\n");
+        let pictures = DIFFICULTIES.iter().chain(&["votes"]);
+        let pictures = pictures.map(|name| format!("![{name}](models-{name}.svg)")).collect::<Vec<_>>().join("\n");
         let tables = format!("{pictures}\n\n{}", shell::capture(&mut command)?);
         let page = root.join(PAGE);
         let text = fs::read_to_string(&page).with_context(|| format!("reading {}", page.display()))?;
@@ -299,12 +320,19 @@ fn between(page: &str, tables: &str) -> Result<String> {
 
 /// Other text of a recipe is another recipe, with checkpoints of its own.
 fn recipe_hash() -> Result<String> {
+    let names = ["tasks.py", "tokenizer.py", "model.py", "train.py"].map(|name| format!("{RECIPE}/{name}"));
+    Ok(hash_of(&names, "")?[..16].to_owned())
+}
+
+/// Of files of the repository, and of what else matters.
+fn hash_of(files: &[impl AsRef<str>], more: &str) -> Result<String> {
     let mut hash = Sha256::new();
-    for name in ["tasks.py", "tokenizer.py", "model.py", "train.py"] {
-        let path = workspace::root().join(RECIPE).join(name);
+    for file in files {
+        let path = workspace::root().join(file.as_ref());
         hash.update(fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
     }
-    Ok(hex::encode(hash.finalize())[..16].to_owned())
+    hash.update(more);
+    Ok(hex::encode(hash.finalize()))
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! What more tokens buy: `A(T) = a + b·ln T`, measured on a task set, with the range in which it holds.
 //!
-//! `T` is the most tokens that an answer may have, as `max_tokens` says it, `A` the share of right answers. Below the range
-//! an answer has no room to think; above it more tokens buy nothing.
+//! `T` is the most tokens that an answer may have, as `max_tokens` says it, `A` the share of right answers. The range begins
+//! where it was measured; above it more tokens buy nothing.
 
 use serde::{Deserialize, Serialize};
 
 /// Grows when a field changes its meaning.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// A line through fewer points says nothing about its fit.
 const POINTS_MIN: usize = 3;
 
@@ -32,13 +32,13 @@ pub struct QualityCurve {
     pub difficulty: String,
     /// Measured points, by tokens.
     pub points: Vec<Point>,
-    /// The line through them; none where there are too few between where tokens begin and cease to buy something.
+    /// The line through them; none where there are too few before tokens cease to buy something.
     pub fit: Option<Fit>,
     /// What it has less than the family's best variant at the most tokens, both asked the same items.
     pub loss: Option<Share>,
     /// How often a right answer has a greater mean log probability than a wrong one, at the most tokens: the area under the
     /// ROC curve. None where all are right or none is.
-    pub confidence_auc: Option<f64>,
+    pub confidence_auc: Option<Share>,
     /// Self-consistency: the most frequent of several answers; empty where that was not measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub votes: Vec<Votes>,
@@ -116,17 +116,14 @@ impl Fit {
         (self.b > 0.0 && tokens <= f64::from(self.t_max)).then_some(tokens)
     }
 
-    /// The line through the points from the last one that is no better than the worst, within its interval, to the first
-    /// one that is as good as the best, within its own.
+    /// The line through the points from the first one to the first that is as good as the best, within its interval.
     #[must_use]
     pub fn through(points: &[Point]) -> Option<Self> {
         let mut points: Vec<Point> = points.iter().copied().filter(|point| point.tokens >= 1).collect();
         points.sort_by_key(|point| point.tokens);
-        let values = || points.iter().map(|point| point.accuracy.value);
-        let (worst, best) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
-        let begin = points.iter().rposition(|point| point.accuracy.low <= worst)?;
+        let best = points.iter().map(|point| point.accuracy.value).fold(f64::NEG_INFINITY, f64::max);
         let end = points.iter().position(|point| point.accuracy.high >= best)?;
-        let rising = points.get(begin..=end).filter(|points| points.len() >= POINTS_MIN)?;
+        let rising = points.get(..=end).filter(|points| points.len() >= POINTS_MIN)?;
         let samples: Vec<(f64, f64)> =
             rising.iter().map(|point| (f64::from(point.tokens).ln(), point.accuracy.value)).collect();
         let (a, b, r_squared) = line(&samples)?;
@@ -164,18 +161,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_found_again_from_where_it_begins_to_where_it_ends() {
+    fn a_line_is_found_again_up_to_where_it_ends() {
         let mut points = on_a_line(&[2, 4, 8, 16, 32]);
-        let (bottom, top) = (points[0].accuracy.value, points[4].accuracy.value);
+        let top = points[4].accuracy.value;
         points.extend([point(64, top + 0.01), point(128, top + 0.005)]);
-        points.insert(0, point(1, bottom - 0.01));
         let fit = Fit::through(&points).unwrap();
         assert!((fit.a - 0.1).abs() < 1e-9 && (fit.b - 0.15).abs() < 1e-9 && fit.r_squared > 1.0 - 1e-9, "{fit:?}");
-        assert_eq!(
-            (fit.t_min, fit.t_max),
-            (2, 32),
-            "the first is no worse and the last no better within their intervals"
-        );
+        assert_eq!((fit.t_min, fit.t_max), (2, 32), "the last ones are no better within their intervals");
         points.reverse();
         assert_eq!(Fit::through(&points), Some(fit), "in whatever order");
     }
@@ -211,7 +203,7 @@ mod tests {
             points: vec![Point { tokens: 8, spent: 12.5, accuracy }],
             fit: Some(Fit { a: 0.125, b: 0.25, r_squared: 1.0, t_min: 2, t_max: 8 }),
             loss: Some(accuracy),
-            confidence_auc: Some(0.75),
+            confidence_auc: Some(accuracy),
             votes: vec![Votes { tokens: 8, samples: 3, spent: 30.5, accuracy }],
         };
         let curves = QualityCurves { version: VERSION, tasks: "steps-1".into(), curves: vec![curve] };

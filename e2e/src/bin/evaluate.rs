@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use quartermaster_core::units::NanoUsd;
-use quartermaster_e2e::evaluate::{self, Asking, PriceBook, Run, Served, ServedFile, Targets};
+use quartermaster_e2e::evaluate::{self, Asking, CHOICES_MAX, PriceBook, Run, Served, ServedFile, Targets};
 use quartermaster_e2e::narrator::Narrator;
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ struct RunArgs {
     #[arg(long, value_name = "URL", required_unless_present = "gguf", requires = "model")]
     endpoint: Option<String>,
     /// A file to be served by our own inference server, instead of an endpoint.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["endpoint", "model"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["endpoint", "model"], requires_all = ["checkpoint", "precision"])]
     gguf: Option<PathBuf>,
     /// API key.
     #[arg(long, env = "OPENAI_API_KEY", default_value = "", hide_env_values = true)]
@@ -46,17 +46,20 @@ struct RunArgs {
     #[arg(long)]
     limit: Option<usize>,
     /// Most tokens of an answer: one pass over the items each.
-    #[arg(long, value_delimiter = ',', default_value = "6,8,12,16,24,32,48,64,96,128,192,256")]
+    #[arg(long, value_delimiter = ',', default_value = "12,16,24,32,48,64,96,128,192,256")]
     budgets: Vec<u32>,
     /// Answers to each question; more than one for self-consistency, with a temperature.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=CHOICES_MAX.into()))]
     choices: u32,
     /// Of the draw; 0 is greedy.
     #[arg(long, default_value_t = 0.0)]
     temperature: f64,
     /// Requests at once.
-    #[arg(long, default_value_t = 16)]
-    concurrency: usize,
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    concurrency: u32,
+    /// A system message for models that do not know these tasks, such as "Solve it step by step. End with =ANSWER."
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    instruction: String,
     /// Dollars for a million tokens, by variant: {"variants": {"q8-0": {"promptPerMillion": "0.02", "completionPerMillion": "0.10"}}}.
     #[arg(long, value_name = "JSON", required_unless_present = "dollars_per_hour")]
     price_book: Option<PathBuf>,
@@ -64,11 +67,11 @@ struct RunArgs {
     #[arg(long, value_name = "DOLLARS", requires = "gguf", conflicts_with = "price_book")]
     dollars_per_hour: Option<NanoUsd>,
     /// The trained model that the file was made of, for its card.
-    #[arg(long, value_name = "NAME", default_value = "teacher")]
-    checkpoint: String,
+    #[arg(long, value_name = "NAME")]
+    checkpoint: Option<String>,
     /// The file's precision, for its card.
-    #[arg(long, value_name = "TYPE", default_value = "F16")]
-    precision: String,
+    #[arg(long, value_name = "TYPE")]
+    precision: Option<String>,
     /// Where the outcomes go.
     #[arg(long, value_name = "JSON")]
     out: PathBuf,
@@ -91,6 +94,9 @@ struct ReportArgs {
     /// Folder for model cards of the files that were served.
     #[arg(long, value_name = "DIR")]
     cards: Option<PathBuf>,
+    /// What train.py said of each training: adds a table of them.
+    #[arg(long, value_name = "JSON", num_args = 1..)]
+    training: Vec<PathBuf>,
     /// Where a ModelDeployment of the files that were served goes.
     #[arg(long, value_name = "YAML")]
     example: Option<PathBuf>,
@@ -105,6 +111,7 @@ async fn main() -> Result<()> {
             let targets = Targets {
                 data: &args.data,
                 pictures: &args.pictures,
+                training: &args.training,
                 cards: args.cards.as_deref(),
                 example: args.example.as_deref(),
             };
@@ -121,7 +128,8 @@ async fn run(args: RunArgs) -> Result<()> {
         items.extend(evaluate::load(path)?.into_iter().take(args.limit.unwrap_or(usize::MAX)));
     }
     let server = std::env::current_exe()?.with_file_name("quartermaster-inference-pod");
-    let file = args.gguf.as_deref().map(|file| ServedFile::of(file, args.checkpoint, args.precision)).transpose()?;
+    let named = args.gguf.as_deref().zip(args.checkpoint.zip(args.precision));
+    let file = named.map(|(file, (checkpoint, precision))| ServedFile::of(file, checkpoint, precision)).transpose()?;
     let served = match args.gguf {
         Some(file) => Some(Served::start(&server, file).await?),
         None => None,
@@ -142,6 +150,7 @@ async fn run(args: RunArgs) -> Result<()> {
         choices: args.choices,
         temperature: args.temperature,
         concurrency: args.concurrency,
+        instruction: args.instruction,
         price,
     };
     let narrator = Narrator::on_stderr();

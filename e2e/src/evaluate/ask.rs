@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 use super::items::Item;
 use super::outcome::{Outcome, Run};
 use super::prices::Price;
+use super::statistics::mean;
 use super::verify;
 use crate::narrator::Narrator;
 use crate::openai::{Answer, OpenAi};
 
-/// Attempts at one question, where the server is busy.
+/// Most answers to one question.
+pub const CHOICES_MAX: u32 = 16;
+/// Attempts at one question, where the server is busy or away.
 const ATTEMPTS: u32 = 8;
 /// Longest pause between them.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -39,7 +42,9 @@ pub struct Asking {
     /// Of the draw; 0 is greedy.
     pub temperature: f64,
     /// Requests at once.
-    pub concurrency: usize,
+    pub concurrency: u32,
+    /// A system message that says how to answer; empty for models that know the tasks.
+    pub instruction: String,
     /// What its tokens cost.
     pub price: Price,
 }
@@ -51,6 +56,7 @@ pub struct Asking {
 pub async fn run(asking: &Asking, items: &[Item], narrator: &Narrator) -> Result<Run> {
     ensure!(asking.concurrency > 0 && asking.choices > 0, "nothing is asked with a concurrency or choices of 0");
     ensure!(!asking.budgets.contains(&0), "an answer of 0 tokens says nothing: --budgets begin at 1");
+    let at_once = usize::try_from(asking.concurrency)?;
     let client = OpenAi::new(asking.endpoint.trim_end_matches('/'), &asking.key)?;
     let questions: Vec<(&Item, u32)> =
         asking.budgets.iter().flat_map(|budget| items.iter().map(move |item| (item, *budget))).collect();
@@ -67,47 +73,67 @@ pub async fn run(asking: &Asking, items: &[Item], narrator: &Narrator) -> Result
         }
         Ok::<_, anyhow::Error>(outcomes)
     });
-    let outcomes: Vec<Vec<Outcome>> = answers.buffered(asking.concurrency).try_collect().await?;
+    let outcomes: Vec<Vec<Outcome>> = answers.buffered(at_once).try_collect().await?;
     let outcomes = outcomes.into_iter().flatten().collect();
-    Ok(Run::new(asking.variant.clone(), asking.price, begin.elapsed().as_secs_f64(), outcomes))
+    let seconds = begin.elapsed().as_secs_f64();
+    Ok(Run::new(asking.variant.clone(), asking.price, asking.concurrency, seconds, outcomes))
 }
 
 async fn question(asking: &Asking, client: &OpenAi, item: &Item, budget: u32) -> Result<Vec<Outcome>> {
+    let question = json!({"role": "user", "content": item.prompt(budget)});
+    let instruction = json!({"role": "system", "content": asking.instruction});
+    let messages = if asking.instruction.is_empty() { vec![question] } else { vec![instruction, question] };
     let body = json!({
         "model": asking.model,
-        "messages": [{"role": "user", "content": item.prompt(budget)}],
+        "messages": messages,
         "max_tokens": budget,
         "n": asking.choices,
         "temperature": asking.temperature,
         "seed": seed(&item.id),
-        // Ours; other servers ignore it.
-        "confidence": true,
+        "logprobs": true,
     });
     let begin = Instant::now();
     let answer = patiently(client, &body.to_string()).await?;
     outcomes(asking, item, budget, &answer.body, begin.elapsed())
 }
 
-/// Another one for each item, so that not all items meet the same draws.
+/// Another one for each item, so that not all items meet the same draws; our server counts on from it, one for each choice.
 fn seed(item: &str) -> u32 {
-    item.bytes().fold(1_u32, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()))
+    let hash = item.bytes().fold(1_u32, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+    hash.wrapping_mul(CHOICES_MAX)
 }
 
-/// Asks again, in a while, where the server is busy.
+/// Asks again, in a while, where the server is busy or away: a run may be an hour of answers that are paid for.
 async fn patiently(client: &OpenAi, body: &str) -> Result<Answer> {
     let mut attempt = 1;
     loop {
-        let answer = client.post("/v1/chat/completions", body.to_owned()).await?;
-        match answer.status {
-            StatusCode::OK => return Ok(answer),
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE if attempt < ATTEMPTS => {
-                let wait = Duration::from_secs(answer.retry_after.unwrap_or(1));
-                tokio::time::sleep(wait.min(PAUSE_MAX)).await;
-                attempt += 1;
-            }
-            status => bail!("{status}: {}", answer.error()),
-        }
+        let wait = match client.post("/v1/chat/completions", body.to_owned()).await {
+            Ok(answer) if answer.status == StatusCode::OK => return Ok(answer),
+            Ok(answer) if attempt < ATTEMPTS && is_busy(answer.status) => answer.retry_after.unwrap_or(1),
+            Ok(answer) => bail!("{}: {}", answer.status, answer.error()),
+            Err(_) if attempt < ATTEMPTS => 1,
+            Err(error) => return Err(error),
+        };
+        tokio::time::sleep(Duration::from_secs(wait).min(PAUSE_MAX)).await;
+        attempt += 1;
     }
+}
+
+fn is_busy(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    )
+}
+
+/// Mean and least log probability of a choice's tokens, where the server tells.
+fn confidence(choice: &Value) -> Option<(f64, f64)> {
+    let tokens = choice["logprobs"]["content"].as_array()?;
+    let each: Vec<f64> = tokens.iter().map(|token| token["logprob"].as_f64()).collect::<Option<_>>()?;
+    Some((mean(&each).ok()?, each.iter().copied().reduce(f64::min)?))
 }
 
 fn outcomes(asking: &Asking, item: &Item, budget: u32, body: &Value, took: Duration) -> Result<Vec<Outcome>> {
@@ -122,6 +148,7 @@ fn outcomes(asking: &Asking, item: &Item, budget: u32, body: &Value, took: Durat
     let each = choices.iter().zip(0..).map(|(choice, number)| {
         let text = choice["message"]["content"].as_str().unwrap_or_default();
         let first = number == 0;
+        let confidence = confidence(choice);
         Outcome {
             item: item.id.clone(),
             difficulty: item.difficulty.clone(),
@@ -134,8 +161,8 @@ fn outcomes(asking: &Asking, item: &Item, budget: u32, body: &Value, took: Durat
             // The question is paid for once.
             cost: if first { cost } else { Default::default() },
             latency_ms: took.as_secs_f64() * 1e3,
-            mean_logprob: choice["confidence"]["mean_logprob"].as_f64(),
-            min_logprob: choice["confidence"]["min_logprob"].as_f64(),
+            mean_logprob: confidence.map(|(mean, _)| mean),
+            min_logprob: confidence.map(|(_, least)| least),
         }
     });
     Ok(each.collect())
@@ -144,6 +171,7 @@ fn outcomes(asking: &Asking, item: &Item, budget: u32, body: &Value, took: Durat
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn asking(choices: u32) -> Asking {
         Asking {
@@ -155,18 +183,20 @@ mod tests {
             choices,
             temperature: 0.0,
             concurrency: 1,
+            instruction: String::new(),
             price: Price::default(),
         }
     }
 
     fn item() -> Item {
-        let question = "last two digits of @97 a plus 8".into();
+        let question = "last two digits of @97 a +8".into();
         Item { id: "1".into(), kind: "sum".into(), difficulty: "easy".into(), steps: 1, question, answer: "05".into() }
     }
 
     #[test]
     fn answers_are_verified_and_the_question_is_paid_for_once() {
-        let choice = |text: &str| json!({"message": {"content": text}, "confidence": {"mean_logprob": -0.25}});
+        let logprobs = json!({"content": [{"token": "=", "logprob": -0.5}, {"token": "0", "logprob": 0.0}]});
+        let choice = |text: &str| json!({"message": {"content": text}, "logprobs": logprobs});
         let body = json!({
             "choices": [choice("a05=05"), choice("=06")],
             "usage": {"prompt_tokens": 20, "completion_tokens": 9},
@@ -174,10 +204,21 @@ mod tests {
         let got = outcomes(&asking(2), &item(), 8, &body, Duration::from_millis(3)).unwrap();
         assert_eq!((got[0].right, got[1].right, got[1].said.as_deref()), (true, false, Some("06")));
         assert_eq!((got[0].prompt_tokens, got[1].prompt_tokens, got[0].completion_tokens), (20, 0, 4.5));
-        assert_eq!((got[0].mean_logprob, got[0].min_logprob), (Some(-0.25), None));
+        assert_eq!((got[0].mean_logprob, got[0].min_logprob), (Some(-0.25), Some(-0.5)));
         assert!(outcomes(&asking(3), &item(), 8, &body, Duration::ZERO).is_err());
+        let silent = json!({"choices": [{"message": {"content": "=05"}}], "usage": body["usage"]});
+        let got = outcomes(&asking(1), &item(), 8, &silent, Duration::ZERO).unwrap();
+        assert_eq!((got[0].right, got[0].mean_logprob), (true, None));
         let bare = json!({"choices": [choice("")]});
         let error = outcomes(&asking(1), &item(), 8, &bare, Duration::ZERO).unwrap_err();
         assert!(error.to_string().contains("usage.prompt_tokens"), "{error}");
+    }
+
+    #[test]
+    fn no_two_answers_are_drawn_alike() {
+        let seeds: BTreeSet<u32> = (0..500)
+            .flat_map(|item| (0..CHOICES_MAX).map(move |choice| seed(&format!("easy-{item:03}")).wrapping_add(choice)))
+            .collect();
+        assert_eq!(seeds.len(), 500 * 16);
     }
 }

@@ -32,13 +32,15 @@ fn card(variant: &str, run: &Run, all: &QualityCurves) -> Result<String> {
          - Recipe: `models/recipe/train.py`; `make models` trains it anew\n\
          - Licence: Apache-2.0, the Quartermaster authors\n\
          - Use: demonstrations and tests of Quartermaster. It can do nothing but these tasks\n\
-         - Speed: {speed:.0} tokens/s drawn, 16 requests at once on two CPU cores, while it was measured\n",
+         - Speed: {speed:.0} tokens/s drawn, {concurrency} requests at once on {threads} threads, while it was measured\n",
         checkpoint = file.checkpoint,
         precision = file.precision,
         size = file.size,
         hash = file.sha256,
         tasks = all.tasks,
-        speed = run.tokens_per_second(),
+        speed = run.tokens_per_second()?,
+        concurrency = run.concurrency,
+        threads = file.threads,
     );
     text.push_str("\n| difficulty | most tokens | tokens taken | right answers (95 % interval) |\n|---|---|---|---|\n");
     for curve in all.curves.iter().filter(|curve| curve.variant == variant) {
@@ -53,16 +55,13 @@ fn card(variant: &str, run: &Run, all: &QualityCurves) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::super::curves::curves;
-    use super::super::outcome::{ServedFile, run};
+    use super::super::outcome::{run, served};
     use super::*;
 
     #[test]
     fn a_file_gets_a_card_and_an_endpoint_gets_none() {
         let folder = tempfile::tempdir().unwrap();
-        let mut served = run("q8-0", 0);
-        served.file =
-            Some(ServedFile { checkpoint: "teacher".into(), precision: "Q8_0".into(), size: 7, sha256: "ab12".into() });
-        let runs = [served, run("elsewhere", 0)];
+        let runs = [served("q8-0"), run("elsewhere", 0)];
         write(folder.path(), &runs, &curves(&runs, "steps-2").unwrap()).unwrap();
         let card = fs::read_to_string(folder.path().join("q8-0.md")).unwrap();
         for part in

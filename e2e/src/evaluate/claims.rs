@@ -4,86 +4,228 @@ use anyhow::Result;
 use quartermaster_core::capacity::quality_curve::{Point, QualityCurves};
 use std::fmt::Write as _;
 
-use super::tables::{curve, shown, variants};
+use super::curves::by_variant;
+use super::outcome::Run;
+use super::tables::{curve, megabytes, shown, variants};
+use super::training::Training;
+use crate::bench::float;
 
 /// Right answers of the best variant at the most tokens, by difficulty: at least and at most.
 const BANDS: [(&str, f64, f64); 3] = [("easy", 0.9, 1.0), ("medium", 0.5, 0.8), ("hard", 0.2, 0.5)];
-/// What the last variant has less than the best one, on medium tasks, at least.
+/// On which the variants are ordered.
+const ORDERED_ON: &str = "medium";
+/// What the last variant has less than the best one, at least.
 const SPREAD_MIN: f64 = 0.05;
 /// Share of the variance that a line must explain, and over what factor in tokens.
 const FIT_MIN: f64 = 0.9;
 const FACTOR_MIN: u32 = 8;
+/// How often guesses are right at most: a quarter of the problems are hops between four places or more, the others have a
+/// hundred answers or more.
+const CHANCE_MAX: f64 = 0.07;
+/// All files together, in MB.
+const WEIGHTS_MAX: f64 = 40.0;
+/// Minutes of the whole evaluation, and of one variant for so many questions at one limit of tokens.
+const EVALUATION_MAX: f64 = 60.0;
+const VARIANT_MAX: f64 = 5.0;
+const QUESTIONS: f64 = 500.0;
+/// Minutes of a training, by the beginning of its name.
+const TRAINING_MAX: [(&str, f64); 3] = [("teacher", 45.0), ("student", 20.0), ("pruned", 20.0)];
+
+/// What is claimed, what was measured, and whether that is enough.
+struct Claim {
+    claim: String,
+    measured: String,
+    met: bool,
+}
 
 /// A row for each claim.
-pub(super) fn claims(all: &QualityCurves) -> Result<String> {
+pub(super) fn claims(all: &QualityCurves, runs: &[Run], trainings: &[Training]) -> Result<String> {
     let mut text = String::from("| Claim | measured | |\n|---|---|---|\n");
-    let mut row = |claim: &str, measured: &str, met: bool| {
-        writeln!(text, "| {claim} | {measured} | {} |", if met { "met" } else { "missed" })
-    };
-    let names = variants(all);
-    let last = |variant: &str, difficulty: &str| -> Option<Point> {
-        curve(all, variant, difficulty).and_then(|curve| curve.points.last().copied())
-    };
-    let best = names.first().copied().unwrap_or_default();
-    for (difficulty, low, high) in BANDS {
-        if let Some(point) = last(best, difficulty) {
-            let value = point.accuracy.value;
-            let claim = format!("{best} on {difficulty}: {low} to {high}");
-            row(&claim, &shown(point.accuracy), (low..=high).contains(&value))?;
-        }
+    let quality = [bands(all), order(all), spread(all), chance(all), lines(all)];
+    let effort = [size(runs)?, time(runs)?, training(trainings)];
+    for Claim { claim, measured, met } in quality.into_iter().chain(effort).flatten() {
+        writeln!(text, "| {claim} | {measured} | {} |", if met { "met" } else { "missed" })?;
     }
-    let medium: Vec<(&str, Point)> =
-        names.iter().filter_map(|variant| Some((*variant, last(variant, "medium")?))).collect();
-    for (place, (better, ahead)) in medium.iter().enumerate() {
-        for (worse, behind) in medium.iter().skip(place + 1) {
+    Ok(text)
+}
+
+/// What a variant has at the most tokens.
+fn last(all: &QualityCurves, variant: &str, difficulty: &str) -> Option<Point> {
+    curve(all, variant, difficulty).and_then(|curve| curve.points.last().copied())
+}
+
+/// The best variant is neither too good nor too bad for each difficulty.
+fn bands(all: &QualityCurves) -> Vec<Claim> {
+    let best = variants(all).first().copied().unwrap_or_default();
+    let band = |(difficulty, low, high): (&str, f64, f64)| {
+        let accuracy = last(all, best, difficulty).map(|point| point.accuracy);
+        Claim {
+            claim: format!("{best} on {difficulty}: {low} to {high}"),
+            measured: accuracy.map_or_else(|| "not measured".into(), shown),
+            met: accuracy.is_some_and(|accuracy| (low..=high).contains(&accuracy.value)),
+        }
+    };
+    BANDS.map(band).into()
+}
+
+/// The variants in their order, with what they have at the most tokens.
+fn ordered(all: &QualityCurves) -> Vec<(&str, Point)> {
+    variants(all).into_iter().filter_map(|variant| Some((variant, last(all, variant, ORDERED_ON)?))).collect()
+}
+
+/// No variant is better than one before it, where their intervals do not overlap. Which of the last two is better is left
+/// open.
+fn order(all: &QualityCurves) -> Vec<Claim> {
+    let ordered = ordered(all);
+    let mut names: Vec<&str> = ordered.iter().map(|(variant, _)| *variant).collect();
+    let last = names.split_off(names.len().saturating_sub(2)).join(" and ");
+    names.push(&last);
+    let names = names.join(" ≥ ");
+    let mut turned = Vec::new();
+    for (place, (better, ahead)) in ordered.iter().enumerate() {
+        for (worse, behind) in ordered.iter().skip(place + 1).filter(|_| place + 2 < ordered.len()) {
             if behind.accuracy.low > ahead.accuracy.high {
-                let measured = format!("{:.3} and {:.3}", ahead.accuracy.value, behind.accuracy.value);
-                row(&format!("{better} at least as good as {worse} on medium"), &measured, false)?;
+                turned
+                    .push(format!("{worse} {:.3} before {better} {:.3}", behind.accuracy.value, ahead.accuracy.value));
             }
         }
     }
-    let values = || medium.iter().map(|(_, point)| point.accuracy.value);
+    vec![Claim {
+        claim: format!("{names} on {ORDERED_ON}, wherever intervals do not overlap"),
+        measured: if turned.is_empty() { "so".into() } else { turned.join(", ") },
+        met: turned.is_empty(),
+    }]
+}
+
+/// The ladder is worth climbing.
+fn spread(all: &QualityCurves) -> Vec<Claim> {
+    let ordered = ordered(all);
+    let values = || ordered.iter().map(|(_, point)| point.accuracy.value);
     let spread = values().fold(f64::NEG_INFINITY, f64::max) - values().fold(f64::INFINITY, f64::min);
-    row(
-        &format!("from the best to the worst on medium at least {SPREAD_MIN}"),
-        &format!("{spread:.3}"),
-        spread >= SPREAD_MIN,
-    )?;
-    // The variant that was asked at the most budgets tells most of the curve.
-    let asked = |variant: &&str| curve(all, variant, "medium").map_or(0, |curve| curve.points.len());
-    let closest = names.iter().rev().max_by_key(|variant| asked(variant)).copied().unwrap_or_default();
-    for difficulty in ["medium", "hard"] {
-        let fit = curve(all, closest, difficulty).and_then(|curve| curve.fit);
-        let measured = fit.map_or_else(
-            || "no line".into(),
-            |fit| format!("R² {:.3} from {} to {} tokens", fit.r_squared, fit.t_min, fit.t_max),
-        );
-        let met = fit.is_some_and(|fit| fit.r_squared >= FIT_MIN && fit.t_max >= fit.t_min * FACTOR_MIN);
-        let claim = format!("{closest} on {difficulty}: log-linear, R² at least {FIT_MIN} over a factor {FACTOR_MIN}");
-        row(&claim, &measured, met)?;
+    vec![Claim {
+        claim: format!("from the best to the worst on {ORDERED_ON} at least {SPREAD_MIN}"),
+        measured: format!("{spread:.3}"),
+        met: spread >= SPREAD_MIN,
+    }]
+}
+
+/// Even the coarsest variant can do something.
+fn chance(all: &QualityCurves) -> Vec<Claim> {
+    let least = ordered(all).into_iter().min_by(|(_, one), (_, other)| one.accuracy.low.total_cmp(&other.accuracy.low));
+    let claim = |(variant, point): (&str, Point)| Claim {
+        claim: format!("{variant} on {ORDERED_ON}: better than guessing, {CHANCE_MAX} at most"),
+        measured: shown(point.accuracy),
+        met: point.accuracy.low > CHANCE_MAX,
+    };
+    least.map(claim).into_iter().collect()
+}
+
+/// Files that lie in the repository.
+fn size(runs: &[Run]) -> Result<Vec<Claim>> {
+    let variants = by_variant(runs);
+    let files = variants.iter().filter_map(|(_, runs)| runs.first()?.file.as_ref());
+    let sum = files.map(|file| megabytes(file.size)).sum::<Result<f64>>()?;
+    let claim = format!("all files: {WEIGHTS_MAX} MB at most");
+    Ok(vec![Claim { claim, measured: format!("{sum:.1} MB"), met: sum <= WEIGHTS_MAX }])
+}
+
+/// It is measured again without a night's wait.
+fn time(runs: &[Run]) -> Result<Vec<Claim>> {
+    let whole = runs.iter().map(|run| run.seconds).sum::<f64>() / 60.0;
+    let mut longest: f64 = 0.0;
+    for run in by_variant(runs).into_iter().flat_map(|(_, runs)| runs) {
+        let questions = float(run.outcomes.len().try_into()?)?;
+        longest = longest.max(run.seconds / 60.0 * QUESTIONS / questions);
     }
-    Ok(text)
+    let minutes = |claim: String, minutes: f64, most: f64| Claim {
+        claim: format!("{claim}: {most} min at most"),
+        measured: format!("{minutes:.1} min"),
+        met: minutes <= most,
+    };
+    Ok(vec![
+        minutes("the whole evaluation".into(), whole, EVALUATION_MAX),
+        minutes(format!("a variant on {QUESTIONS} questions, the slowest"), longest, VARIANT_MAX),
+    ])
+}
+
+fn training(trainings: &[Training]) -> Vec<Claim> {
+    let claim = |(name, most): (&str, f64)| {
+        let minutes = trainings.iter().filter(|each| each.name.starts_with(name)).map(|each| each.seconds / 60.0);
+        let longest = minutes.reduce(f64::max);
+        Claim {
+            claim: format!("training of {name}: {most} min at most"),
+            measured: longest.map_or_else(|| "not measured".into(), |minutes| format!("{minutes:.1} min")),
+            met: longest.is_some_and(|minutes| minutes <= most),
+        }
+    };
+    TRAINING_MAX.map(claim).into()
+}
+
+/// More tokens buy more right answers, by a line in their logarithm.
+fn lines(all: &QualityCurves) -> Vec<Claim> {
+    // The variant that was asked at the most budgets tells most of the curve.
+    let asked = |variant: &&str| curve(all, variant, ORDERED_ON).map_or(0, |curve| curve.points.len());
+    let closest = variants(all).into_iter().rev().max_by_key(asked).unwrap_or_default();
+    let line = |difficulty| {
+        let fit = curve(all, closest, difficulty).and_then(|curve| curve.fit);
+        Claim {
+            claim: format!("{closest} on {difficulty}: log-linear, R² at least {FIT_MIN} over a factor {FACTOR_MIN}"),
+            measured: fit.map_or_else(
+                || "no line".into(),
+                |fit| format!("R² {:.3} from {} to {} tokens", fit.r_squared, fit.t_min, fit.t_max),
+            ),
+            met: fit.is_some_and(|fit| fit.r_squared >= FIT_MIN && fit.t_max >= fit.t_min * FACTOR_MIN),
+        }
+    };
+    ["medium", "hard"].map(line).into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::curves::curves;
-    use super::super::outcome::run;
+    use super::super::outcome::{run, served};
+    use super::super::training::training;
     use super::*;
 
+    fn claims_of(runs: &[Run], trainings: &[Training]) -> String {
+        claims(&curves(runs, "test").unwrap(), runs, trainings).unwrap()
+    }
+
     #[test]
-    fn a_claim_is_met_or_missed() {
-        let text = claims(&curves(&[run("f16", 1), run("q2", 0)], "test").unwrap()).unwrap();
-        assert!(
-            text.contains("| f16 on medium: 0.5 to 0.8 | 0.600 (") && text.contains("at least 0.05 | 0.100 | met |")
+    fn a_claim_of_quality_is_met_or_missed() {
+        let text = claims_of(&[run("f16", 1), run("student", 0), run("q2", 0)], &[]);
+        for row in [
+            "| f16 on easy: 0.9 to 1 | not measured | missed |",
+            "| f16 on medium: 0.5 to 0.8 | 0.600 (",
+            "| f16 ≥ student and q2 on medium, wherever intervals do not overlap | so | met |",
+            "at least 0.05 | 0.100 | met |",
+            "| student on medium: better than guessing, 0.07 at most | 0.500 (",
+            "on medium: log-linear, R² at least 0.9 over a factor 8 | R² 0.973 from 2 to 32 tokens | met |",
+        ] {
+            assert!(text.contains(row), "{row}: {text}");
+        }
+        let turned = claims_of(&[run("f16", 0), run("student", 20), run("q2", 0)], &[]);
+        let row = "| f16 ≥ student and q2 on medium, wherever intervals do not overlap | student 1.000 before f16 0.500 | missed |";
+        assert!(turned.contains(row), "{turned}");
+        let open = claims_of(&[run("f16", 20), run("pruned", 0), run("q2", 20)], &[]);
+        assert!(open.contains("do not overlap | so | met |"), "the last two may be in any order: {open}");
+    }
+
+    #[test]
+    fn a_claim_of_effort_is_met_or_missed() {
+        let text = claims_of(
+            &[served("f16")],
+            &[training("teacher", 31.0), training("student-1", 9.0), training("student-2", 21.0)],
         );
-        assert!(
-            text.contains(
-                "on medium: log-linear, R² at least 0.9 over a factor 8 | R² 0.966 from 4 to 32 tokens | met |"
-            ),
-            "{text}"
-        );
-        let turned = claims(&curves(&[run("f16", 0), run("q2", 20)], "test").unwrap()).unwrap();
-        assert!(turned.contains("| f16 at least as good as q2 on medium | 0.500 and 1.000 | missed |"), "{turned}");
+        for row in [
+            "| all files: 40 MB at most | 0.0 MB | met |",
+            "| the whole evaluation: 60 min at most | 0.0 min | met |",
+            "| a variant on 500 questions, the slowest: 5 min at most | 0.0 min | met |",
+            "| training of teacher: 45 min at most | 31.0 min | met |",
+            "| training of student: 20 min at most | 21.0 min | missed |",
+            "| training of pruned: 20 min at most | not measured | missed |",
+        ] {
+            assert!(text.contains(row), "{row}: {text}");
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! From outcomes to curves: what `quality.json` says.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use quartermaster_core::capacity::quality_curve::{Fit, Point, QualityCurve, QualityCurves, Share, VERSION, Votes};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::outcome::{Outcome, Run};
-use super::statistics::{area, mean, share};
+use super::statistics::{DIFFERENCE, SHARE, area, mean, share};
 
 /// From the easiest on.
 pub(super) const DIFFICULTIES: [&str; 3] = ["easy", "medium", "hard"];
@@ -15,6 +15,13 @@ const SAMPLES: [usize; 5] = [1, 3, 5, 9, 15];
 /// Curves of all variants, in the order in which they were given; the first one is what the others are compared with.
 pub(super) fn curves(runs: &[Run], tasks: &str) -> Result<QualityCurves> {
     let by_variant = by_variant(runs);
+    for outcome in runs.iter().flat_map(|run| &run.outcomes) {
+        let (item, difficulty) = (&outcome.item, outcome.difficulty.as_str());
+        ensure!(
+            DIFFICULTIES.contains(&difficulty),
+            "item {item}: difficulty {difficulty:?} is none of {DIFFICULTIES:?}"
+        );
+    }
     let mut curves: Vec<QualityCurve> = Vec::new();
     for difficulty in DIFFICULTIES {
         let best = by_variant.first().context("no runs")?.1.as_slice();
@@ -56,7 +63,7 @@ fn curve(
     let Some(most) = budgets.last().copied() else { return Ok(None) };
     let mut points = Vec::new();
     for budget in budgets {
-        let accuracy = share(&truths(runs, difficulty, budget))
+        let accuracy = share(&truths(runs, difficulty, budget), &SHARE)
             .with_context(|| format!("{variant}, {difficulty}, {budget} tokens"))?;
         let here = outcomes.iter().filter(|each| each.budget == budget);
         let spent = mean(&here.map(|each| each.completion_tokens).collect::<Vec<f64>>())?;
@@ -102,7 +109,7 @@ fn loss(runs: &[&Run], best: &[&Run], difficulty: &str, budget: u32) -> Result<O
             *value = best.get(item).with_context(|| format!("the best variant was not asked {item}"))? - *value;
         }
     }
-    share(&differences).map(Some)
+    share(&differences, &DIFFERENCE).map(Some)
 }
 
 /// Accuracy of the most frequent one among the first answers, for each budget and number of answers.
@@ -120,7 +127,7 @@ fn votes<'a>(runs: impl Iterator<Item = &'a Run>, difficulty: &str) -> Result<Ve
                 .values()
                 .map(|choices| choices.iter().take(samples).map(|choice| choice.completion_tokens).sum())
                 .collect();
-            let (accuracy, spent) = (share(&[right])?, mean(&spent)?);
+            let (accuracy, spent) = (share(&[right], &SHARE)?, mean(&spent)?);
             found.push(Votes { tokens, samples: samples.try_into()?, spent, accuracy });
         }
     }
@@ -152,11 +159,16 @@ mod tests {
         assert_eq!(curves.iter().map(|curve| curve.variant.as_str()).collect::<Vec<_>>(), ["q8-0", "student"]);
         let (best, student) = (&curves[0], &curves[1]);
         assert_eq!((best.points.len(), best.points[4].accuracy.value), (5, 0.6));
-        assert_eq!(best.loss.unwrap(), Share { value: 0.0, low: 0.0, high: 0.0 });
+        assert_eq!(best.loss.unwrap(), Share { value: 0.0, low: -0.075, high: 0.075 }, "three of forty may be missed");
         // One item in ten, and always that one.
         let loss = student.loss.unwrap();
         assert!((loss.value - 0.1).abs() < 1e-9 && loss.low > 0.0 && loss.high < 0.25, "{loss:?}");
-        assert_eq!(student.confidence_auc, Some(1.0));
+        assert_eq!(student.confidence_auc.unwrap().value, 1.0);
+        let odd = Outcome { difficulty: "odd".into(), ..outcome("a", "easy", 8, true) };
+        let mut asked = run("q8-0", 0);
+        asked.outcomes.push(odd);
+        let error = super::curves(&[asked], "test").unwrap_err().to_string();
+        assert!(error.contains("item a: difficulty \"odd\" is none of"), "{error}");
         assert_eq!(student.fit.unwrap().t_max, 16, "32 is as good within its interval");
     }
 

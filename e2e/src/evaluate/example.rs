@@ -71,20 +71,17 @@ fn manifest(runs: &[Run], all: &QualityCurves) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::super::curves::curves;
-    use super::super::outcome::{ServedFile, run};
+    use super::super::outcome::{run, served};
     use super::*;
 
     #[test]
     fn what_was_measured_is_what_is_declared() {
-        let mut served = run("q8-0", 0);
-        served.file =
-            Some(ServedFile { checkpoint: "teacher".into(), precision: "Q8_0".into(), size: 7, sha256: "ab12".into() });
-        let runs = [served, run("elsewhere", 0)];
+        let runs = [served("q8-0"), run("elsewhere", 0)];
         let text = manifest(&runs, &curves(&runs, "steps-2").unwrap()).unwrap();
         for part in [
             "    - name: q8-0\n      source: oci://quartermaster.dev/models/steps:q8-0#/model.gguf\n",
             "      precision: Q8_0\n      quality:\n        score: \"0.500\"\n        interval: {low: \"0.3",
-            "        task: steps-2, medium, at most 32 tokens\n        curve: {a: \"0.000\", b: \"0.144\", tMin: 4, tMax: 16}\n",
+            "        task: steps-2, medium, at most 32 tokens\n        curve: {a: \"0.000\", b: \"0.144\", tMin: 2, tMax: 16}\n",
             "      hardware: [{class: cpu-small}]\n",
         ] {
             assert!(text.contains(part), "{part}: {text}");

@@ -61,7 +61,7 @@ mod tests {
         file
     }
 
-    const GOOD: &str = r#"{"id":"1","kind":"sum","difficulty":"easy","steps":2,"question":"last two digits of @97 a plus 5 b minus 4","answer":"98"}"#;
+    const GOOD: &str = r#"{"id":"1","kind":"sum","difficulty":"easy","steps":2,"question":"last two digits of @97 a +5 b -4","answer":"98"}"#;
 
     #[test]
     fn every_shipped_answer_is_right_and_no_question_is_asked_twice() {
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn a_set_is_read_and_its_answers_are_checked() {
         let items = load(file(GOOD).path()).unwrap();
-        assert_eq!(items[0].prompt(8), "think 8 of 2: last two digits of @97 a plus 5 b minus 4");
+        assert_eq!(items[0].prompt(8), "think 8 of 2: last two digits of @97 a +5 b -4");
         let wrong = load(file(&GOOD.replace("\"98\"", "\"97\"")).path()).unwrap_err().to_string();
         assert!(wrong.contains("line 1: the answer is 98, not 97"), "{wrong}");
         assert!(load(file("").path()).unwrap_err().to_string().contains("is empty"));

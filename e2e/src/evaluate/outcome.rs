@@ -9,7 +9,7 @@ use std::path::Path;
 use super::prices::Price;
 
 /// Grows when a field changes its meaning.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// One variant on a task set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub struct Run {
     /// The file that was served, where it was ours to serve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<ServedFile>,
+    /// Requests at once.
+    pub concurrency: u32,
     /// Seconds that it took.
     pub seconds: f64,
     /// All outcomes.
@@ -41,6 +43,8 @@ pub struct ServedFile {
     pub size: u64,
     /// SHA-256, in hex.
     pub sha256: String,
+    /// Threads of the server.
+    pub threads: u32,
 }
 
 /// One answer.
@@ -76,22 +80,39 @@ pub struct Outcome {
 impl Run {
     /// A run that is done.
     #[must_use]
-    pub fn new(variant: String, price: Price, seconds: f64, outcomes: Vec<Outcome>) -> Self {
-        Self { version: VERSION, variant, price, file: None, seconds, outcomes }
+    pub fn new(variant: String, price: Price, concurrency: u32, seconds: f64, outcomes: Vec<Outcome>) -> Self {
+        Self { version: VERSION, variant, price, file: None, concurrency, seconds, outcomes }
     }
 
-    /// Tokens drawn in a second, all requests together.
-    #[must_use]
-    pub fn tokens_per_second(&self) -> f64 {
-        self.outcomes.iter().map(|outcome| outcome.completion_tokens).sum::<f64>() / self.seconds
+    /// Outcomes at the most tokens.
+    ///
+    /// # Errors
+    /// Where there are none.
+    pub fn at_most(&self) -> Result<Vec<&Outcome>> {
+        let most = self.outcomes.iter().map(|outcome| outcome.budget).max().context("a run without outcomes")?;
+        Ok(self.outcomes.iter().filter(|outcome| outcome.budget == most).collect())
     }
 
-    /// Writes it as JSON.
+    /// Tokens drawn in a second at the most tokens, all requests together: each of those that run at once draws its own.
+    ///
+    /// # Errors
+    /// Where there are no outcomes.
+    pub fn tokens_per_second(&self) -> Result<f64> {
+        let at_most = self.at_most()?;
+        let sum = |of: fn(&Outcome) -> f64| at_most.iter().map(|outcome| of(outcome)).sum::<f64>();
+        let seconds = sum(|outcome| outcome.latency_ms) / 1e3;
+        Ok(f64::from(self.concurrency) * sum(|outcome| outcome.completion_tokens) / seconds)
+    }
+
+    /// Writes it as JSON, whole or not at all.
     ///
     /// # Errors
     /// Where the file can't be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        fs::write(path, serde_json::to_vec(self)?).with_context(|| format!("could not write {}", path.display()))
+        let beside = path.with_extension("partial");
+        fs::write(&beside, serde_json::to_vec(self)?)
+            .and_then(|()| fs::rename(&beside, path))
+            .with_context(|| format!("could not write {}", path.display()))
     }
 
     /// Reads one.
@@ -131,7 +152,15 @@ pub(super) fn run(variant: &str, more: u32) -> Run {
         let right = (place + if place == 5 { more } else { 0 }) * 4;
         (0..40).map(move |item| outcome(&format!("i{item:02}"), "medium", 1 << place, item < right))
     });
-    Run::new(variant.into(), Price::default(), 1.0, outcomes.collect())
+    Run::new(variant.into(), Price::default(), 2, 1.0, outcomes.collect())
+}
+
+/// As if a file of ours had been served.
+#[cfg(test)]
+pub(super) fn served(variant: &str) -> Run {
+    let (checkpoint, precision, sha256) = ("teacher".into(), "Q8_0".into(), "ab12".into());
+    let file = Some(ServedFile { checkpoint, precision, size: 7, sha256, threads: 2 });
+    Run { file, ..run(variant, 0) }
 }
 
 #[cfg(test)]
@@ -141,7 +170,9 @@ mod tests {
     #[test]
     fn a_run_is_written_and_read() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let run = Run::new("q8-0".into(), Price::default(), 12.5, vec![outcome("a", "easy", 8, true)]);
+        let outcomes = vec![outcome("a", "easy", 8, true), outcome("a", "easy", 4, true)];
+        let run = Run::new("q8-0".into(), Price::default(), 3, 12.5, outcomes);
+        assert_eq!(run.tokens_per_second().unwrap(), 3.0 * 12.0 / 0.005);
         run.write(file.path()).unwrap();
         assert_eq!(Run::read(file.path()).unwrap(), run);
         Run { version: 9, ..run }.write(file.path()).unwrap();

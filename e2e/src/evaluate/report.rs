@@ -3,19 +3,21 @@
 use anyhow::{Context, Result};
 use quartermaster_core::capacity::quality_curve::QualityCurve;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::curves::{DIFFICULTIES, curves};
+use super::curves::{DIFFICULTIES, by_variant, curves};
 use super::outcome::Run;
-use super::{cards, claims, example, picture, tables};
+use super::{cards, claims, example, picture, tables, training};
 
 /// Where a report goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Targets<'a> {
     /// Folder of `quality.json`.
     pub data: &'a Path,
-    /// Folder of the pictures, one for each difficulty.
+    /// Folder of the pictures: one for each difficulty, and one of votes.
     pub pictures: &'a Path,
+    /// What was said of the trainings.
+    pub training: &'a [PathBuf],
     /// Folder of the model cards of files that were served.
     pub cards: Option<&'a Path>,
     /// The manifest that declares these files.
@@ -34,47 +36,77 @@ pub fn report(runs: &[Run], tasks: &str, to: &Targets<'_>) -> Result<String> {
     for difficulty in DIFFICULTIES {
         let drawn: Vec<&QualityCurve> = all.curves.iter().filter(|curve| curve.difficulty == difficulty).collect();
         if !drawn.is_empty() {
-            picture::draw(&to.pictures.join(format!("models-{difficulty}.svg")), difficulty, &drawn)?;
+            picture::tokens(&to.pictures.join(format!("models-{difficulty}.svg")), difficulty, &drawn)?;
         }
     }
+    picture::votes(&to.pictures.join("models-votes.svg"), &all.curves)?;
+    // A card and a manifest are of one file, whatever other trainings gave.
+    let files = first_of_each(runs);
+    let own = curves(&files, tasks)?;
     if let Some(folder) = to.cards {
-        cards::write(folder, runs, &all)?;
+        cards::write(folder, &files, &own)?;
     }
     if let Some(path) = to.example {
-        example::write(path, runs, &all)?;
+        example::write(path, &files, &own)?;
     }
+    let trainings = training::read(to.training)?;
     let sections = [
-        ("What the family is to show", claims::claims(&all)?),
+        ("What the family is to show", claims::claims(&all, runs, &trainings)?),
         ("Quality at the most tokens", tables::quality(&all)?),
         ("Quality over tokens", tables::lines(&all)?),
         ("Self-consistency", tables::votes(&all)?),
         ("What it costs", tables::costs(runs)?),
+        ("What the trainings took", training::table(&trainings)?),
     ];
     Ok(sections.map(|(title, table)| format!("### {title}\n\n{table}")).join("\n"))
 }
 
+/// The first run of each variant.
+fn first_of_each(runs: &[Run]) -> Vec<Run> {
+    by_variant(runs).into_iter().filter_map(|(_, runs)| runs.first().map(|run| (*run).clone())).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::outcome::run;
+    use super::super::outcome::{Outcome, run, served};
     use super::*;
     use quartermaster_core::capacity::quality_curve::QualityCurves;
 
     #[test]
     fn a_family_gets_curves_tables_and_pictures() {
         let folder = tempfile::tempdir().unwrap();
-        let runs = [run("q8-0", 0), run("student", 0), run("student", 0)];
+        let mut several = run("q8-0", 0);
+        let again: Vec<Outcome> = several.outcomes.iter().map(|each| Outcome { choice: 1, ..each.clone() }).collect();
+        several.outcomes.extend(again);
+        let runs = [run("q8-0", 0), run("student", 0), run("student", 0), several];
         let text = report(
             &runs,
             "test",
-            &Targets { data: folder.path(), pictures: folder.path(), cards: None, example: None },
+            &Targets { data: folder.path(), pictures: folder.path(), training: &[], cards: None, example: None },
         )
         .unwrap();
         assert!(text.contains("| q8-0 | – | 0.500 (0."), "{text}");
-        assert!(text.contains("| student | medium | 0.000 + 0.144 ln T | 1.000 | 4 to 16 |"), "{text}");
+        assert!(text.contains("| student | medium | 0.000 + 0.144 ln T | 1.000 | 2 to 16 |"), "{text}");
         let written = fs::read(folder.path().join("quality.json")).unwrap();
         let curves: QualityCurves = serde_json::from_slice(&written).unwrap();
         assert_eq!((curves.curves.len(), curves.curves[0].points.len()), (2, 5));
         let picture = fs::read_to_string(folder.path().join("models-medium.svg")).unwrap();
         assert!(picture.contains("<svg") && picture.contains("q8-0"), "{picture}");
+        let picture = fs::read_to_string(folder.path().join("models-votes.svg")).unwrap();
+        assert!(picture.contains("q8-0, medium, 16 tokens"), "{picture}");
+    }
+
+    #[test]
+    fn a_card_is_of_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, pictures, cards) = (folder.path(), folder.path(), Some(folder.path()));
+        let targets =
+            Targets { data, pictures, training: &[], cards, example: Some(&folder.path().join("model.yaml")) };
+        let text = report(&[served("student"), run("student", 5)], "test", &targets).unwrap();
+        assert!(text.contains("| student | – | 0.750 ("), "the mean of two trainings: {text}");
+        let card = fs::read_to_string(folder.path().join("student.md")).unwrap();
+        assert!(card.contains("| medium | 32 | 36.0 | 0.500 ("), "{card}");
+        let example = fs::read_to_string(folder.path().join("model.yaml")).unwrap();
+        assert!(example.contains("score: \"0.500\""), "{example}");
     }
 }

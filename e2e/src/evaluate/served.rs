@@ -26,7 +26,7 @@ impl Served {
     /// Where it does not come up, with its last words.
     pub async fn start(program: &Path, file: PathBuf) -> Result<Self> {
         let variants = [Variant { name: MODEL, file }];
-        let threads = u32::try_from(available_parallelism()?.get())?;
+        let threads = Self::threads()?;
         let room = Room { slots: SLOTS, context: CONTEXT };
         let pod = Pod { program, variants: &variants, room, threads, profiles: None, admin_token: None };
         Ok(Self(Server::pod(&pod).await?))
@@ -38,6 +38,14 @@ impl Served {
     /// Where its metrics do not say how fast it is.
     pub async fn price(&self, per_hour: NanoUsd) -> Result<Price> {
         Price::of_machine(&self.0.metrics().await?, per_hour)
+    }
+
+    /// Threads of the server.
+    ///
+    /// # Errors
+    /// Where the system does not say how many there may be.
+    pub fn threads() -> Result<u32> {
+        Ok(available_parallelism()?.get().try_into()?)
     }
 
     /// Where its API is.
@@ -60,6 +68,7 @@ impl ServedFile {
     /// Where it can't be read.
     pub fn of(path: &Path, checkpoint: String, precision: String) -> Result<Self> {
         let bytes = std::fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
-        Ok(Self { checkpoint, precision, size: bytes.len().try_into()?, sha256: hex::encode(Sha256::digest(&bytes)) })
+        let (size, sha256) = (bytes.len().try_into()?, hex::encode(Sha256::digest(&bytes)));
+        Ok(Self { checkpoint, precision, size, sha256, threads: Served::threads()? })
     }
 }

@@ -3,17 +3,23 @@
 use anyhow::{Context, Result};
 use quartermaster_core::capacity::quality_curve::Share;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use crate::bench::float;
 use crate::bench::inference::prompts::{STEP, mixed};
 
 /// Resamples of the bootstrap.
 const RESAMPLES: u32 = 2000;
+/// Where a share lies.
+pub(super) const SHARE: RangeInclusive<f64> = 0.0..=1.0;
+/// Where the difference of two shares lies.
+pub(super) const DIFFERENCE: RangeInclusive<f64> = -1.0..=1.0;
+/// Of so many items that are all alike, at most this many over their count may be others, with 95 % confidence.
+const RULE_OF_THREE: f64 = 3.0;
 
 /// The share that is true, and how far it would differ with other items and other training runs: `runs` are samples of the
-/// same items, by item. Items are drawn with replacement, and one of the runs for all of them: a user has one. The values
-/// may be differences, too.
-pub(super) fn share(runs: &[BTreeMap<&str, f64>]) -> Result<Share> {
+/// same items, by item. Items are drawn with replacement, and one of the runs for all of them: a user has one.
+pub(super) fn share(runs: &[BTreeMap<&str, f64>], within: &RangeInclusive<f64>) -> Result<Share> {
     let items: Vec<&str> = runs.first().context("no runs")?.keys().copied().collect();
     let missing = || "a run lacks an item";
     let mut values = Vec::with_capacity(items.len());
@@ -24,37 +30,63 @@ pub(super) fn share(runs: &[BTreeMap<&str, f64>]) -> Result<Share> {
     let (item_count, run_count) = (values.len(), runs.len());
     let all: Vec<f64> = values.iter().flatten().copied().collect();
     let value = mean(&all)?;
-    let mut random = Random(0x5EED);
+    let mut random = Random::new();
     let mut means = Vec::new();
     for _ in 0..RESAMPLES {
         let run = random.below(run_count);
         let drawn = (0..item_count).filter_map(|_| values.get(random.below(item_count))?.get(run).copied());
         means.push(mean(&drawn.collect::<Vec<f64>>())?);
     }
-    means.sort_by(f64::total_cmp);
-    let at = |permille: usize| means.get(means.len() * permille / 1000).copied().context("no resamples");
-    Ok(Share { value, low: at(25)?, high: at(975)? })
+    let (low, high) = interval(means)?;
+    // Where all are alike every resample is, too.
+    let unseen =
+        if all.iter().all(|each| *each == value) { RULE_OF_THREE / float(item_count.try_into()?)? } else { 0.0 };
+    Ok(Share { value, low: (low - unseen).max(*within.start()), high: (high + unseen).min(*within.end()) })
+}
+
+/// Ends of the 95 % interval of resampled values.
+fn interval(mut resampled: Vec<f64>) -> Result<(f64, f64)> {
+    resampled.sort_by(f64::total_cmp);
+    let at = |permille: usize| resampled.get(resampled.len() * permille / 1000).copied().context("no resamples");
+    Ok((at(25)?, at(975)?))
 }
 
 /// Area under the ROC curve: how often a right answer has more confidence than a wrong one. None where all are right, or
 /// none is.
-pub(super) fn area(samples: &[(f64, bool)]) -> Result<Option<f64>> {
+pub(super) fn area(samples: &[(f64, bool)]) -> Result<Option<Share>> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    let right = float(u64::try_from(sorted.iter().filter(|(_, right)| *right).count())?)?;
-    let wrong = float(u64::try_from(sorted.len())?)? - right;
-    if right == 0.0 || wrong == 0.0 {
-        return Ok(None);
+    let Some(value) = weighted_area(&sorted, &vec![1.0; sorted.len()]) else { return Ok(None) };
+    let mut random = Random::new();
+    let mut resampled = Vec::new();
+    for _ in 0..RESAMPLES {
+        let mut drawn = vec![0.0; sorted.len()];
+        for _ in 0..sorted.len() {
+            if let Some(count) = drawn.get_mut(random.below(sorted.len())) {
+                *count += 1.0;
+            }
+        }
+        resampled.extend(weighted_area(&sorted, &drawn));
     }
-    // Ties count half: each group of equals at once.
-    let (mut below, mut pairs) = (0.0, 0.0);
-    for group in sorted.chunk_by(|(a, _), (b, _)| a == b) {
-        let right = float(u64::try_from(group.iter().filter(|(_, right)| *right).count())?)?;
-        let wrong = float(u64::try_from(group.len())?)? - right;
-        pairs += right * (below + wrong / 2.0);
-        below += wrong;
+    let (low, high) = interval(resampled)?;
+    Ok(Some(Share { value, low, high }))
+}
+
+/// The area where each of the samples, which are sorted, was seen so often.
+fn weighted_area(sorted: &[(f64, bool)], counts: &[f64]) -> Option<f64> {
+    let (mut right, mut wrong, mut pairs) = (0.0, 0.0, 0.0);
+    let mut seen = sorted.iter().zip(counts).peekable();
+    while let Some(((confidence, _), _)) = seen.peek().copied() {
+        // Ties count half: each group of equals at once.
+        let (mut right_here, mut wrong_here) = (0.0, 0.0);
+        while let Some(((_, is_right), count)) = seen.next_if(|((other, _), _)| other == confidence) {
+            *(if *is_right { &mut right_here } else { &mut wrong_here }) += *count;
+        }
+        pairs += right_here * (wrong + wrong_here / 2.0);
+        right += right_here;
+        wrong += wrong_here;
     }
-    Ok(Some(pairs / (right * wrong)))
+    (right > 0.0 && wrong > 0.0).then(|| pairs / (right * wrong))
 }
 
 pub(super) fn mean(values: &[f64]) -> Result<f64> {
@@ -66,6 +98,10 @@ pub(super) fn mean(values: &[f64]) -> Result<f64> {
 struct Random(u64);
 
 impl Random {
+    fn new() -> Self {
+        Self(0x5EED)
+    }
+
     fn below(&mut self, count: usize) -> usize {
         let number = mixed(self.0);
         self.0 = self.0.wrapping_add(STEP);
@@ -89,7 +125,7 @@ mod tests {
     #[test]
     fn the_interval_of_a_share_is_the_binomials() {
         // sqrt(0.3 * 0.7 / 400) = 0.0229.
-        let share = share(&[run(&names(), 120)]).unwrap();
+        let share = share(&[run(&names(), 120)], &SHARE).unwrap();
         assert!((share.value - 0.3).abs() < 1e-9);
         assert!((share.low - (0.3 - 1.96 * 0.0229)).abs() < 0.008, "{share:?}");
         assert!((share.high - (0.3 + 1.96 * 0.0229)).abs() < 0.008, "{share:?}");
@@ -98,18 +134,36 @@ mod tests {
     #[test]
     fn runs_that_differ_widen_it() {
         let names = names();
-        let share = share(&[run(&names, 80), run(&names, 160), run(&names, 120)]).unwrap();
+        let share = share(&[run(&names, 80), run(&names, 160), run(&names, 120)], &SHARE).unwrap();
         assert!((share.value - 0.3).abs() < 1e-9 && share.low < 0.2 && share.high > 0.4, "{share:?}");
-        assert!(super::share(&[]).is_err());
-        assert!(super::share(&[run(&names, 80), BTreeMap::new()]).is_err());
+        assert!(super::share(&[], &SHARE).is_err());
+        assert!(super::share(&[run(&names, 80), BTreeMap::new()], &SHARE).is_err());
+    }
+
+    #[test]
+    fn what_was_never_seen_may_still_be() {
+        let names = names();
+        assert_eq!(
+            share(&[run(&names, 400)], &SHARE).unwrap(),
+            Share { value: 1.0, low: 1.0 - 3.0 / 400.0, high: 1.0 }
+        );
+        assert_eq!(share(&[run(&names, 0)], &SHARE).unwrap(), Share { value: 0.0, low: 0.0, high: 3.0 / 400.0 });
+        let none = share(&[run(&names, 0)], &DIFFERENCE).unwrap();
+        assert_eq!((none.low, none.high), (-3.0 / 400.0, 3.0 / 400.0));
     }
 
     #[test]
     fn the_area_says_how_often_the_right_ones_are_surer() {
-        assert_eq!(area(&[(0.1, false), (0.2, true), (0.3, true)]).unwrap(), Some(1.0));
-        assert_eq!(area(&[(0.1, true), (0.2, false)]).unwrap(), Some(0.0));
-        assert_eq!(area(&[(0.1, true), (0.1, false)]).unwrap(), Some(0.5));
-        assert_eq!(area(&[(0.1, false), (0.2, true), (0.3, false), (0.4, true)]).unwrap(), Some(0.75));
-        assert_eq!(area(&[(0.1, true)]).unwrap(), None);
+        let value = |samples: &[(f64, bool)]| area(samples).unwrap().map(|area| area.value);
+        assert_eq!(value(&[(0.1, false), (0.2, true), (0.3, true)]), Some(1.0));
+        assert_eq!(value(&[(0.1, true), (0.2, false)]), Some(0.0));
+        assert_eq!(value(&[(0.1, true), (0.1, false)]), Some(0.5));
+        assert_eq!(value(&[(0.1, false), (0.2, true), (0.3, false), (0.4, true)]), Some(0.75));
+        assert_eq!(value(&[(0.1, true)]), None);
+        // A right answer is surer in three of four pairs, whichever items are drawn.
+        let many: Vec<(f64, bool)> =
+            (0..400).map(|at| (f64::from(at * 7 % 10), at * 7 % 10 >= 5 || at % 4 == 0)).collect();
+        let Share { value, low, high } = area(&many).unwrap().unwrap();
+        assert!(low < value && value < high && high - low < 0.12, "{value} {low} {high}");
     }
 }

