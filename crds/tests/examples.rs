@@ -93,6 +93,17 @@ fn the_demo_asks_for_nothing_that_is_not_obeyed() {
 }
 
 #[test]
+fn the_family_asks_for_nothing_but_its_curves_that_is_not_obeyed() {
+    let (schemas, family) = (Schemas::load(), objects("../examples/family"));
+    assert!(!family.is_empty());
+    for (name, object) in &family {
+        assert_eq!(schemas.errors(object, None), Vec::<String>::new(), "{name}");
+        let ignored = not_implemented(name, object);
+        assert!(ignored.iter().all(|path| path.to_string().ends_with(".quality.curve")), "{name}: {ignored:?}");
+    }
+}
+
+#[test]
 fn every_kind_has_a_minimal_and_a_full_example() {
     let names: Vec<_> = examples().into_iter().map(|(name, _)| name).collect();
     for crd in all() {

@@ -8,6 +8,8 @@
 mod ask;
 mod cards;
 mod claims;
+#[cfg(test)]
+mod committed;
 mod curves;
 mod example;
 mod items;

@@ -38,7 +38,7 @@ WARMUP = 100
 RECIPES = {
     "teacher": dict(layers=4, width=256, heads=4, hidden=512, steps=3000, rate=6e-3),
     "student": dict(layers=4, width=128, heads=4, hidden=256, steps=1300, rate=6e-3),
-    "pruned": dict(drop=2, steps=400, rate=3e-3),
+    "pruned": dict(drop=2, steps=1000, rate=5e-3),
 }
 
 

@@ -3,6 +3,7 @@
 
 mod bad_manifests;
 mod bad_requests;
+mod family;
 mod rules;
 mod source;
 mod swap;
@@ -62,13 +63,19 @@ async fn f_models_elsewhere_are_fetched_or_mounted() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root and the images in dist: `cargo xtask ci` makes them and runs this"]
-async fn g_an_upgrade_with_other_values_locks_nobody_out() -> anyhow::Result<()> {
+async fn g_the_family_answers_its_tasks() -> anyhow::Result<()> {
+    family::answers_its_tasks(&stage().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and the images in dist: `cargo xtask ci` makes them and runs this"]
+async fn h_an_upgrade_with_other_values_locks_nobody_out() -> anyhow::Result<()> {
     upgrade::keeps_the_secrets_and_applies_the_values(&stage().await?).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root and the images in dist: `cargo xtask ci` makes them and runs this"]
-async fn h_uninstall_leaves_nothing_behind() -> anyhow::Result<()> {
+async fn i_uninstall_leaves_nothing_behind() -> anyhow::Result<()> {
     let stage = stage().await?;
     stage.uninstall().await?;
     // The kinds stay on purpose, for with them would go every object of every user; they go when they are told to.

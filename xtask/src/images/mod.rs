@@ -57,7 +57,10 @@ pub fn run(options: &Options) -> Result<()> {
     let mut tars = shell::step("images", || programs::write_all(&built, &out.join("images")))?;
     if options.models {
         let server = built.get("quartermaster-inference-pod").context("cargo built no quartermaster-inference-pod")?;
-        tars.extend(shell::step("model images", || models::write_all(server, &out.join("models")))?);
+        tars.extend(shell::step("model images", || {
+            let folder = out.join("models");
+            Ok([models::write_all(server, &folder)?, models::write_family(&folder)?].concat())
+        })?);
     }
     if let Some(cluster) = &options.load {
         let harness = built.get("quartermaster-cluster").context("cargo built no quartermaster-cluster")?;

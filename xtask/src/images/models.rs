@@ -21,6 +21,33 @@ const NAME: &str = "smollm2-135m";
 const PLACE: &str = "/model.gguf";
 const PRECISIONS: [&str; 3] = ["f16", "q8_0", "q4_0"];
 
+/// Weights of our own family, as they are committed.
+const FAMILY: &str = "models/weights";
+
+/// Writes one tar for each file of our own family into `folder`.
+pub(super) fn write_family(folder: &Path) -> Result<Vec<PathBuf>> {
+    let weights = workspace::root().join(FAMILY);
+    let entries = fs::read_dir(&weights).with_context(|| format!("listing {}", weights.display()))?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "gguf"));
+    files.sort();
+    ensure!(!files.is_empty(), "{} holds no .gguf: make them with `make models`", weights.display());
+    fs::create_dir_all(folder)?;
+    files
+        .iter()
+        .map(|file| {
+            let variant = file.file_stem().context("a file without a name")?.to_string_lossy();
+            let tar = folder.join(format!("steps-{variant}.tar"));
+            let name = format!("{REGISTRY}/models/steps:{variant}");
+            let image = || {
+                Ok(Image { name: name.clone(), files: vec![ImageFile::host(PLACE, 0o444, file)], ..Image::default() })
+            };
+            stamp::write(&tar, Ingredients::default().text(&name).file(file)?, image)?;
+            Ok(tar)
+        })
+        .collect()
+}
+
 /// Writes one tar per precision into `folder`.
 pub(super) fn write_all(server: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
     let source = Source::pinned()?;
