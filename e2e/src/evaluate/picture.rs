@@ -76,7 +76,14 @@ fn onto(path: &Path, caption: &str, x: &str, series: &[Series]) -> Result<(), Bo
         .x_label_area_size(40)
         .y_label_area_size(48)
         .build_cartesian_2d((least..most.max(least + 1.0)).log_scale().base(2.0), 0.0..1.0)?;
-    chart.configure_mesh().x_desc(x).y_desc("share of right answers").draw()?;
+    let whole = |place: &f64| format!("{place:.0}");
+    chart
+        .configure_mesh()
+        .x_desc(x)
+        .x_label_formatter(&whole)
+        .y_desc("share of right answers")
+        .max_light_lines(1)
+        .draw()?;
     for (Series { name, points, line }, colour) in series.iter().zip(COLOURS.iter().copied().cycle()) {
         let bar = |(at, share): &(f64, Share)| {
             PathElement::new(vec![(*at, share.low), (*at, share.high)], colour.stroke_width(2))
