@@ -8,8 +8,6 @@
 mod ask;
 mod cards;
 mod claims;
-#[cfg(test)]
-mod committed;
 mod curves;
 mod example;
 mod items;
@@ -20,6 +18,8 @@ mod report;
 mod served;
 mod statistics;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod training;
 mod verify;
 

@@ -40,14 +40,12 @@ pub fn report(runs: &[Run], tasks: &str, to: &Targets<'_>) -> Result<String> {
         }
     }
     picture::votes(&to.pictures.join("models-votes.svg"), &all.curves)?;
-    // A card and a manifest are of one file, whatever other trainings gave.
-    let files = first_of_each(runs);
-    let own = curves(&files, tasks)?;
-    if let Some(folder) = to.cards {
-        cards::write(folder, &files, &own)?;
-    }
-    if let Some(path) = to.example {
-        example::write(path, &files, &own)?;
+    if to.cards.is_some() || to.example.is_some() {
+        // A card and a manifest are of one file, whatever other trainings gave.
+        let files = first_of_each(runs);
+        let own = curves(&files, tasks)?;
+        to.cards.map(|folder| cards::write(folder, &files, &own)).transpose()?;
+        to.example.map(|path| example::write(path, &files, &own)).transpose()?;
     }
     let trainings = training::read(to.training)?;
     let sections = [
