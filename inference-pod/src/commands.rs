@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Command::Fetch(args) => {
             let fetched = fetch(args);
             // An init container's last words are the model's condition.
-            print(&fetched.inspect_err(|failure| TerminationLog::new(None).write(failure))?);
+            print(&fetched.inspect_err(|failure| TerminationLog::new(None).end(Some(failure)))?);
         }
     }
     Ok(())

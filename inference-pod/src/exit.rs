@@ -1,9 +1,11 @@
 //! How the process ends when it can't serve: a reason that the operator turns into a condition, and an exit code.
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Where Kubernetes reads a container's last words.
 const KUBERNETES_LOG: &str = "/dev/termination-log";
@@ -78,36 +80,71 @@ impl Failure {
 
 /// The file for last words.
 #[derive(Clone, Debug)]
-pub struct TerminationLog(Option<PathBuf>);
+pub struct TerminationLog {
+    path: Option<PathBuf>,
+    /// Once the process has said how it ends, an engine that still loads has no say.
+    ended: Arc<Mutex<bool>>,
+}
 
 impl TerminationLog {
     /// The given file, or Kubernetes' own where there is one.
     #[must_use]
     pub fn new(path: Option<PathBuf>) -> Self {
-        Self(path.or_else(|| Some(PathBuf::from(KUBERNETES_LOG)).filter(|path| path.exists())))
+        let path = path.or_else(|| Some(PathBuf::from(KUBERNETES_LOG)).filter(|path| path.exists()));
+        Self { path, ended: Arc::default() }
     }
 
-    /// Writes a failure. What can't be written is logged: it must not hide the failure itself.
-    pub fn write(&self, failure: &Failure) {
-        match serde_json::to_string(failure) {
-            Ok(line) => self.put(&format!("{line}\n")),
-            Err(error) => tracing::error!(%error, "encoding the termination message"),
-        }
+    /// Writes what is true unless the process says otherwise before it ends: where a library aborts it, it can't.
+    pub fn write_ahead(&self, failure: &Failure) {
+        self.put(Some(failure), false);
     }
 
     /// Takes back what was written ahead.
     pub fn clear(&self) {
-        self.put("");
+        self.put(None, false);
     }
 
-    fn put(&self, text: &str) {
-        let Some(path) = self.0.as_deref() else { return };
-        if let Err(error) = write(path, text) {
+    /// The last word: nothing is written after it.
+    pub fn end(&self, failure: Option<&Failure>) {
+        self.put(failure, true);
+    }
+
+    /// What can't be written is logged: it must not hide the failure itself.
+    fn put(&self, failure: Option<&Failure>, last: bool) {
+        let mut ended = self.ended.lock();
+        let Some(path) = self.path.as_deref().filter(|_| !*ended) else { return };
+        *ended = last;
+        if let Err(error) = write(path, failure) {
             tracing::error!(path = %path.display(), %error, "writing the termination log");
         }
     }
 }
 
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    fs::write(path, text)
+fn write(path: &Path, failure: Option<&Failure>) -> std::io::Result<()> {
+    let line = failure.map(serde_json::to_string).transpose()?;
+    fs::write(path, line.map(|line| format!("{line}\n")).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Failure, Reason, TerminationLog};
+
+    #[test]
+    fn nothing_is_written_after_the_last_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("termination");
+        let read = || std::fs::read_to_string(&path).unwrap();
+        let log = TerminationLog::new(Some(path.clone()));
+        let loading = log.clone();
+        let ahead = Failure::new(Reason::CorruptModel, "ahead");
+        loading.write_ahead(&ahead);
+        assert_eq!(read(), "{\"reason\":\"CorruptModel\",\"message\":\"ahead\"}\n");
+        log.end(None);
+        loading.write_ahead(&ahead);
+        assert_eq!(read(), "", "told to stop, and the engine goes on loading");
+        let log = TerminationLog::new(Some(path.clone()));
+        log.end(Some(&Failure::new(Reason::EngineFailed, "last")));
+        log.clear();
+        assert_eq!(read(), "{\"reason\":\"EngineFailed\",\"message\":\"last\"}\n");
+    }
 }

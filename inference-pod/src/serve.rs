@@ -40,11 +40,8 @@ const HTTP_THREADS: usize = 2;
 pub fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let log = TerminationLog::new(args.termination_log.clone());
     let result = try_serve(args, &log);
-    match &result {
-        Err(failure) => log.write(failure),
-        // Told to end while it loaded: what was written ahead of an abort is not true.
-        Ok(()) => log.clear(),
-    }
+    // Told to end while it loaded: what was written ahead of an abort is not true.
+    log.end(result.as_ref().err());
     result
 }
 

@@ -108,7 +108,7 @@ fn load(prepared: &Prepared, shared: &Shared) -> Result<LlamaWeights, Failure> {
     let corrupt =
         |problem: String| Failure::new(Reason::CorruptModel, format!("model file {}: {problem}", path.display()));
     // Written ahead: where llama.cpp aborts the process on a broken file, this is all that anybody will read.
-    shared.log.write(&corrupt("the engine aborted while it loaded this file; its log says where".into()));
+    shared.log.write_ahead(&corrupt("the engine aborted while it loaded this file; its log says where".into()));
     shared.metrics.phase(LoadPhase::Pull, pull::time_of(path).unwrap_or_default());
     let begin = Instant::now();
     let weights = LlamaWeights::load(path).map_err(|error| corrupt(error.to_string()));
