@@ -28,6 +28,8 @@ SHORT = 3
 HELD, GROWN = 0.10, 0.40
 # Levels come one after another, from these shares on: arithmetic is learnt on small numbers first, or not at all.
 LEVELS_FROM = {1: 0.0, 2: 0.30, 3: 0.50}
+# From here on problems are of all sorts.
+GROWN_UP = max(GROWN, *LEVELS_FROM.values())
 # Arithmetic takes longest to learn and is drawn more often.
 DRAWN = KINDS + KINDS + ("sum", "story")
 # Share of the answers that may write every step.
@@ -187,6 +189,11 @@ def stride_for(problem, budget):
 
 def prompt(problem, budget):
     return f"think {budget} of {len(problem.states)}: {problem.question}"
+
+
+def budget_of(prompt):
+    """Tokens that a prompt allows for its answer."""
+    return int(prompt.split(" ", 2)[1])
 
 
 def training_example(rng, progress):

@@ -1,11 +1,13 @@
 """Trains the family: the teacher, students distilled from it, and the teacher with fewer layers.
 
     python train.py teacher --out DIR
+    python train.py answers --teacher DIR/teacher.pt --out DIR
     python train.py student --teacher DIR/teacher.pt --seed 1 --out DIR
     python train.py pruned --teacher DIR/teacher.pt --out DIR
 
-Each saves its state every few minutes and goes on from there when it is started again. Same seed, same recipe, same
-number of steps; threads and versions of PyTorch may still change the last bits.
+Students and pruned learn what the teacher says, on the recipe's answers and on those that the teacher wrote itself
+(`answers`, which they look for beside it). A training saves its state every few minutes and goes on from there when it is
+started again. Same seed, same recipe, same number of steps; threads and versions of PyTorch may still change the last bits.
 """
 
 import argparse
@@ -27,6 +29,10 @@ SAY_STEPS = 50
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # Share of the loss that is the teacher's distribution, where there is a teacher.
 SOFT = 0.7
+# Problems that the teacher answers, and their share of the examples once problems grow no more. Its mistakes stay in: they
+# are what its distribution is about.
+ANSWERED, OWN = 8192, 0.5
+ANSWERS = "answers.pt"
 
 # Tokens of one step of training, questions and padding included.
 BATCH = 3000
@@ -42,17 +48,23 @@ RECIPES = {
 }
 
 
-def batches(tokenizer, rng, progress):
+def example(tokenizer, rng, progress, answers):
+    """Tokens, and how many of them ask."""
+    if answers and progress >= tasks.GROWN_UP and rng.random() < OWN:
+        asked, answer = rng.choice(answers)
+    else:
+        prompt, completion = tasks.training_example(rng, progress)
+        asked, answer = tokenizer.chat(prompt), tokenizer.encode(completion)
+    return [*asked, *answer, tokenizer.ids[END]], len(asked)
+
+
+def batches(tokenizer, rng, progress, answers=()):
     """Endless (tokens, targets): examples of like length together, what is not to be learned is -100. `progress` tells the
-    share of the training that is done."""
+    share of the training that is done; `answers` are the teacher's."""
     end = tokenizer.ids[END]
     while True:
-        pool = []
-        for _ in range(POOL):
-            prompt, completion = tasks.training_example(rng, progress())
-            asked = tokenizer.chat(prompt)
-            pool.append((asked + [*tokenizer.encode(completion), end], len(asked)))
-        pool.sort(key=lambda example: len(example[0]))
+        pool = [example(tokenizer, rng, progress(), answers) for _ in range(POOL)]
+        pool.sort(key=lambda each: len(each[0]))
         groups = []
         while pool:
             size = max(1, BATCH // len(pool[-1][0]))
@@ -67,6 +79,25 @@ def batches(tokenizer, rng, progress):
                 inputs[row, : len(tokens) - 1] = torch.tensor(tokens[:-1])
                 targets[row, asked - 1 : len(tokens) - 1] = torch.tensor(tokens[asked:])
             yield inputs.to(DEVICE), targets.to(DEVICE)
+
+
+@torch.no_grad()
+def answer(teacher, tokenizer):
+    """What the teacher answers to problems of training: (prompt, answer) in tokens. What it does not end within the problem's
+    budget is left out."""
+    rng, by_length, found = random.Random("answers"), {}, []
+    for _ in range(ANSWERED):
+        prompt, _ = tasks.training_example(rng, 1.0)
+        tokens = tokenizer.chat(prompt)
+        by_length.setdefault(len(tokens), []).append((tokens, tasks.budget_of(prompt)))
+    for done, (_, group) in enumerate(sorted(by_length.items())):
+        prompts = torch.tensor([tokens for tokens, _ in group], device=DEVICE)
+        most = max(budget for _, budget in group)
+        answers = teacher.greedy(prompts, most, tokenizer.ids[END])
+        found += [(asked, told) for (asked, budget), told in zip(group, answers) if len(told) < budget]
+        if done % SAY_STEPS == 0:
+            print(f"answered {len(found)} of {ANSWERED}", flush=True)
+    return found
 
 
 def share_at(step, steps):
@@ -96,7 +127,7 @@ def optimizers_of(model, rate):
     )
 
 
-def train(model, teacher, recipe, grows, tokenizer, seed, path):
+def train(model, teacher, answers, recipe, grows, tokenizer, seed, path):
     """Trains to the last step of the recipe; `path` holds the state on the way and the model at the end. Problems grow
     with the training where `grows`."""
     steps = recipe["steps"]
@@ -111,9 +142,10 @@ def train(model, teacher, recipe, grows, tokenizer, seed, path):
         step, before = state["step"], state["seconds"]
         print(f"goes on at step {step}", flush=True)
     # Data depend on the step at which it goes on, so that nothing is seen twice.
-    stream = batches(tokenizer, random.Random(f"train {seed} {step}"), lambda: step / steps if grows else 1.0)
+    stream = batches(tokenizer, random.Random(f"train {seed} {step}"), lambda: step / steps if grows else 1.0, answers)
     began = saved = said = time.monotonic()
     seen = losses = 0
+    seconds = lambda: before + time.monotonic() - began  # noqa: E731
     while step < steps:
         inputs, targets = next(stream)
         for optimizer, rates in zip(optimizers, full):
@@ -134,11 +166,9 @@ def train(model, teacher, recipe, grows, tokenizer, seed, path):
             seen, losses, said = 0, 0, now
         if time.monotonic() - saved > SAVE_SECONDS:
             states = [optimizer.state_dict() for optimizer in optimizers]
-            seconds = before + time.monotonic() - began
-            save(state_path, dict(model=model.state_dict(), optimizers=states, step=step, seconds=seconds))
+            save(state_path, dict(model=model.state_dict(), optimizers=states, step=step, seconds=seconds()))
             saved = time.monotonic()
-    seconds = before + time.monotonic() - began
-    where = dict(device=str(DEVICE), threads=torch.get_num_threads(), seconds=round(seconds))
+    where = dict(device=str(DEVICE), threads=torch.get_num_threads(), seconds=round(seconds()))
     told = dict(parameters=model.parameters_count(), steps=steps, seed=seed, **where)
     path.with_suffix(".json").write_text(json.dumps(told) + "\n")
     save(path, dict(model=model.state_dict(), shape=model.shape.as_dict(), recipe=recipe, seed=seed))
@@ -150,6 +180,15 @@ def save(path, what):
     beside = path.with_suffix(".partial")
     torch.save(what, beside)
     os.replace(beside, path)
+
+
+def write_answers(teacher, tokenizer, path):
+    if path.exists():
+        print(f"{path} is there already", flush=True)
+        return
+    began, answers = time.monotonic(), answer(teacher, tokenizer)
+    save(path, answers)
+    print(f"{len(answers)} answers in {time.monotonic() - began:.0f} s", flush=True)
 
 
 def load(path):
@@ -182,18 +221,22 @@ def prune(teacher, drop, tokenizer):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=RECIPES)
+    parser.add_argument("what", choices=[*RECIPES, "answers"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--teacher", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, help="fewer or more than the recipe says")
     args = parser.parse_args()
     if (args.teacher is None) != (args.what == "teacher"):
-        parser.error("--teacher is for student and pruned, and for them only")
-    recipe = {**RECIPES[args.what], **({"steps": args.steps} if args.steps else {})}
+        parser.error("--teacher is for answers, student and pruned, and for them only")
     torch.manual_seed(args.seed)
     tokenizer = Tokenizer()
     teacher = load(args.teacher).eval() if args.teacher else None
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.what == "answers":
+        write_answers(teacher, tokenizer, args.out / ANSWERS)
+        return
+    recipe = {**RECIPES[args.what], **({"steps": args.steps} if args.steps else {})}
     if args.what == "pruned":
         model = prune(load(args.teacher), recipe["drop"], tokenizer)
     else:
@@ -201,12 +244,12 @@ def main():
         model = Llama(Shape(vocabulary=len(tokenizer), **shape)).to(DEVICE)
     name = args.what if args.what != "student" else f"student-{args.seed}"
     path = args.out / f"{name}.pt"
-    args.out.mkdir(parents=True, exist_ok=True)
     if path.exists():
         print(f"{path} is there already", flush=True)
         return
     print(f"{name} on {DEVICE}: {model.parameters_count():,} parameters, {json.dumps(recipe)}", flush=True)
-    train(model, teacher, recipe, args.what != "pruned", tokenizer, args.seed, path)
+    answers = torch.load(args.teacher.with_name(ANSWERS), weights_only=True) if teacher else ()
+    train(model, teacher, answers, recipe, args.what != "pruned", tokenizer, args.seed, path)
 
 
 if __name__ == "__main__":

@@ -152,6 +152,7 @@ impl Family {
     fn train(&self) -> Result<()> {
         self.train_one("teacher", &[])?;
         let teacher = self.checkpoint("teacher").display().to_string();
+        self.train_one("answers", &["--teacher", &teacher])?;
         for seed in SEEDS {
             self.train_one("student", &["--teacher", &teacher, "--seed", &seed.to_string()])?;
         }

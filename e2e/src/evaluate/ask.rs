@@ -155,7 +155,7 @@ fn outcomes(asking: &Asking, item: &Item, budget: u32, body: &Value, took: Durat
             budget,
             choice: number,
             said: verify::said(text).map(str::to_owned),
-            right: verify::is_right(text, &item.answer),
+            right: item.is_right(text),
             prompt_tokens: if first { prompt_tokens } else { 0 },
             completion_tokens: f64::from(completion_tokens) / f64::from(asking.choices),
             // The question is paid for once.

@@ -30,6 +30,12 @@ impl Item {
     pub fn prompt(&self, budget: u32) -> String {
         format!("think {budget} of {}: {}", self.steps, self.question)
     }
+
+    /// Whether a text gives the right answer.
+    #[must_use]
+    pub fn is_right(&self, text: &str) -> bool {
+        verify::said(text) == Some(&self.answer)
+    }
 }
 
 /// Reads a task set, and works every answer out once more.
@@ -73,9 +79,29 @@ mod tests {
     }
 
     #[test]
+    fn a_question_is_asked_as_the_models_learnt_it() {
+        // Written by the recipe, as it trains.
+        let text = include_str!("../../../models/logits/text.txt");
+        let asked = text.split("<|user|>").skip(1).map(|turn| turn.split_once("<|end|>").unwrap().0);
+        let mut count = 0;
+        for prompt in asked {
+            let numbers = prompt.split([' ', ':']).filter_map(|word| word.parse::<u32>().ok());
+            let [budget, steps] = numbers.take(2).collect::<Vec<_>>()[..] else { panic!("{prompt}") };
+            let question = prompt.split_once(": ").unwrap().1.to_owned();
+            let item = Item { question, steps, ..serde_json::from_str(GOOD).unwrap() };
+            assert_eq!(item.prompt(budget), prompt);
+            count += 1;
+        }
+        assert!(count > 10, "{count}");
+    }
+
+    #[test]
     fn a_set_is_read_and_its_answers_are_checked() {
         let items = load(file(GOOD).path()).unwrap();
         assert_eq!(items[0].prompt(8), "think 8 of 2: last two digits of @97 a +5 b -4");
+        assert!(items[0].is_right("@97 a +5:02 b -4:98=98") && items[0].is_right("= 98 "));
+        assert!(!items[0].is_right("@97 a +5:02 b -4:98"), "what breaks off is no answer");
+        assert!(!items[0].is_right("=098"));
         let wrong = load(file(&GOOD.replace("\"98\"", "\"97\"")).path()).unwrap_err().to_string();
         assert!(wrong.contains("line 1: the answer is 98, not 97"), "{wrong}");
         assert!(load(file("").path()).unwrap_err().to_string().contains("is empty"));

@@ -24,7 +24,7 @@ pub(super) async fn answers_its_tasks(stage: &Stage) -> Result<()> {
     for item in load(&root().join("models/tasks/easy.jsonl"))?.iter().take(ASKED) {
         let answer = team.chat(NAME, &item.prompt(BUDGET), BUDGET.into()).await?;
         ensure!(answer.status.is_success(), "{}: {}", answer.status, answer.error());
-        right += usize::from(answer.text().ends_with(&format!("={}", item.answer)));
+        right += usize::from(item.is_right(answer.text()));
         said.push(format!("{} → {}", item.question, answer.text()));
     }
     // All are right when it is measured (docs/models.md), nearly all of the coarsest variant; a broken template has none right.
