@@ -9,6 +9,20 @@ const NANO_PER_USD: i64 = 1_000_000_000;
 /// Digits after the point that a nanodollar needs.
 const MONEY_DECIMALS: usize = 9;
 
+/// The nearest float. Above 2⁵³ it is not exact: for what is weighed, not for what is counted.
+pub(crate) fn float(number: i64) -> f64 {
+    wide(number.into())
+}
+
+/// The nearest float of a sum.
+pub(crate) fn wide(number: i128) -> f64 {
+    const PART: f64 = 4_294_967_296.0;
+    let part =
+        |shift: u32| f64::from(u32::try_from((number.unsigned_abs() >> shift) & 0xFFFF_FFFF).unwrap_or(u32::MAX));
+    let size = [96, 64, 32, 0].into_iter().fold(0.0, |size, shift| size * PART + part(shift));
+    if number < 0 { -size } else { size }
+}
+
 /// A count of tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -159,6 +173,14 @@ impl fmt::Display for QualityPpm {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn floats_are_the_nearest_ones() {
+        for number in [0, 1, -1, 1 << 52, -(1 << 53), i64::MAX, i64::MIN] {
+            assert_eq!(float(number), number.to_string().parse::<f64>().unwrap());
+        }
+        assert_eq!(wide(i128::from(i64::MAX) * 4), 4.0 * float(i64::MAX));
+    }
 
     #[test]
     fn money_reads_and_writes_decimals() {

@@ -11,6 +11,7 @@ mod claims;
 mod curves;
 mod example;
 mod items;
+mod journal;
 mod outcome;
 mod picture;
 mod prices;
@@ -25,6 +26,7 @@ mod verify;
 
 pub use ask::{Asking, CHOICES_MAX, run};
 pub use items::{Item, load};
+pub use journal::Journal;
 pub use outcome::{Outcome, Run, ServedFile};
 pub use prices::{Price, PriceBook};
 pub use report::{Targets, report};

@@ -16,7 +16,7 @@ use crate::sampler::{DrawError, Drawn, Sampler, Token};
 use crate::scheduler::{Capacity, Decoding, Request, RequestId, Scheduler, Step};
 use crate::speculation::{Drafter, Wanted};
 use crate::text::TextStream;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -34,28 +34,27 @@ struct Active {
     last_at: Instant,
 }
 
-/// How many times slower a step may seem to become from one to the next.
-const SLOWER_AT_ONCE: u128 = 2;
+/// Steps with prompts whose pace is remembered.
+const PACE_STEPS: usize = 5;
 
-/// How fast prompts are computed, to keep steps near [`STEP_TARGET`].
-#[derive(Clone, Copy, Debug, Default)]
-struct Pace {
-    token_micros: Option<u128>,
-}
+/// How fast prompts are computed, to keep steps near [`STEP_TARGET`]: microseconds a token of the last few steps.
+#[derive(Clone, Debug, Default)]
+struct Pace(VecDeque<u128>);
 
 impl Pace {
     fn learn(&mut self, took: Duration, tokens: usize) {
         let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
         if tokens >= PREFILL_TOKENS_MIN {
-            let now = took.as_micros() / u128::from(tokens);
-            // One step that something else held up says nothing of the next ones.
-            let likely = |old: u128| now.min(old * SLOWER_AT_ONCE);
-            self.token_micros = Some(self.token_micros.map_or(now, |old| (old * 3 + likely(old)) / 4));
+            self.0.truncate(PACE_STEPS - 1);
+            self.0.push_front(took.as_micros() / u128::from(tokens));
         }
     }
 
+    /// By the median: steps that something else held up say nothing of the next ones.
     fn budget(&self) -> u32 {
-        let fits = self.token_micros.and_then(|micros| STEP_TARGET.as_micros().checked_div(micros));
+        let mut sorted: Vec<u128> = self.0.iter().copied().collect();
+        sorted.sort_unstable();
+        let fits = sorted.get(sorted.len() / 2).and_then(|micros| STEP_TARGET.as_micros().checked_div(*micros));
         let fits = fits.and_then(|tokens| u32::try_from(tokens).ok()).unwrap_or(PREFILL_TOKENS_MAX);
         fits.clamp(PREFILL_TOKENS_MIN, PREFILL_TOKENS_MAX)
     }
@@ -345,4 +344,25 @@ fn said(drawn: Drawn, ends: bool, vocabulary: &dyn Vocabulary) -> Option<Box<Sai
     let bytes = if ends { Vec::new() } else { vocabulary.piece(drawn.token) };
     let top = odds.top.into_iter().map(|(token, logprob)| (vocabulary.piece(token), logprob)).collect();
     Some(Box::new(Said { bytes, logprob: odds.logprob, top, entropy: odds.entropy, ends }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_takes_as_much_of_a_prompt_as_the_last_few_had_time_for() {
+        let step = |pace: &mut Pace, millis: u64, tokens: usize| pace.learn(Duration::from_millis(millis), tokens);
+        let mut pace = Pace::default();
+        assert_eq!(pace.budget(), PREFILL_TOKENS_MAX, "nothing known");
+        (0..PACE_STEPS).for_each(|_| step(&mut pace, 1000, 100));
+        assert_eq!(pace.budget(), 50, "half a second at 10 ms a token");
+        (0..PACE_STEPS / 2).for_each(|_| step(&mut pace, 60_000, 100));
+        assert_eq!(pace.budget(), 50, "stopped now and then");
+        (0..PACE_STEPS).for_each(|_| step(&mut pace, 60_000, 100));
+        assert_eq!(pace.budget(), PREFILL_TOKENS_MIN, "slow indeed");
+        step(&mut pace, 1, 1);
+        (0..PACE_STEPS).for_each(|_| step(&mut pace, 0, 100));
+        assert_eq!(pace.budget(), PREFILL_TOKENS_MAX);
+    }
 }

@@ -1,5 +1,5 @@
-//! Our own model family in the engine: what it says of worked problems is what the model said where it was trained
-//! (`models/logits`, written by `cargo xtask models --only logits`).
+//! Our own model family in the engine: what it says of worked problems is what the model said where it was trained, and what each
+//! file said when its quality was measured (`models/logits`, written by `cargo xtask models --only logits`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::as_conversions, reason = "tests")]
 
 mod support;
@@ -14,6 +14,8 @@ use support::process::BINARY;
 const OTHERS_PER: usize = 100;
 /// How far logits may be apart: the engine multiplies half precision, training single.
 const APART_MAX: f32 = 0.1;
+/// How far logits of the same file in the same engine may be apart: threads add in another order.
+const AGAIN_MAX: f32 = 1e-3;
 /// All files together.
 const WEIGHTS_MAX: u64 = 40_000_000;
 
@@ -49,6 +51,20 @@ fn the_engine_says_what_the_trained_teacher_said() {
         .map(|place| (place, trained.next[place], served.next[place], apart(place)))
         .collect();
     assert!(other.len() * OTHERS_PER <= places, "of {places} places these are others: {other:?}");
+}
+
+#[test]
+fn every_file_says_what_it_said_when_it_was_measured() {
+    let variants = ["teacher-f16", "teacher-q8-0", "teacher-q4-k-m", "student-q8-0", "pruned-q8-0", "teacher-q2-k"];
+    for variant in variants {
+        let before = std::fs::read(models().join(format!("logits/{variant}.json"))).unwrap();
+        let (before, now): (Said, Said) =
+            (serde_json::from_slice(&before).unwrap(), greedy(&format!("{variant}.gguf")));
+        assert_eq!((&before.tokens, &before.next), (&now.tokens, &now.next), "{variant}");
+        let apart = before.logits.iter().zip(&now.logits).map(|(before, now)| (before - now).abs());
+        let most = apart.fold(0.0, f32::max);
+        assert!(most <= AGAIN_MAX && !before.logits.is_empty(), "{variant}: logits apart by {most}");
+    }
 }
 
 #[test]

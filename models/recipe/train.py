@@ -7,7 +7,8 @@
 
 Students and pruned learn what the teacher says, on the recipe's answers and on those that the teacher wrote itself
 (`answers`, which they look for beside it). A training saves its state every few minutes and goes on from there when it is
-started again. Same seed, same recipe, same number of steps; threads and versions of PyTorch may still change the last bits.
+started again, with the examples that would have come next. Same seed, same recipe, same number of steps; threads and versions of
+PyTorch may still change the last bits.
 """
 
 import argparse
@@ -32,7 +33,6 @@ SOFT = 0.7
 # Problems that the teacher answers, and their share of the examples once problems grow no more. Its mistakes stay in: they
 # are what its distribution is about.
 ANSWERED, OWN = 8192, 0.5
-ANSWERS = "answers.pt"
 
 # Tokens of one step of training, questions and padding included.
 BATCH = 3000
@@ -40,10 +40,13 @@ BATCH = 3000
 POOL = 512
 WARMUP = 100
 
+# Batches by which the pruned teacher's layers are chosen.
+PROBED = 8
+
 # `rate` is that of the matrices; that of everything else is a sixth.
 RECIPES = {
     "teacher": dict(layers=4, width=256, heads=4, hidden=512, steps=3000, rate=6e-3),
-    "student": dict(layers=4, width=128, heads=4, hidden=256, steps=1300, rate=6e-3),
+    "student": dict(layers=4, width=128, heads=4, hidden=256, steps=2200, rate=6e-3),
     "pruned": dict(drop=2, steps=1000, rate=5e-3),
 }
 
@@ -59,26 +62,28 @@ def example(tokenizer, rng, progress, answers):
 
 
 def batches(tokenizer, rng, progress, answers=()):
-    """Endless (tokens, targets): examples of like length together, what is not to be learned is -100. `progress` tells the
+    """(tokens, targets) of the next examples, those of like length together; what is not to be learned is -100. `progress` is the
     share of the training that is done; `answers` are the teacher's."""
     end = tokenizer.ids[END]
-    while True:
-        pool = [example(tokenizer, rng, progress(), answers) for _ in range(POOL)]
-        pool.sort(key=lambda each: len(each[0]))
-        groups = []
-        while pool:
-            size = max(1, BATCH // len(pool[-1][0]))
-            groups.append(pool[-size:])
-            del pool[-size:]
-        rng.shuffle(groups)
-        for group in groups:
-            longest = max(len(tokens) for tokens, _ in group)
-            inputs = torch.full((len(group), longest - 1), end)
-            targets = torch.full((len(group), longest - 1), -100)
-            for row, (tokens, asked) in enumerate(group):
-                inputs[row, : len(tokens) - 1] = torch.tensor(tokens[:-1])
-                targets[row, asked - 1 : len(tokens) - 1] = torch.tensor(tokens[asked:])
-            yield inputs.to(DEVICE), targets.to(DEVICE)
+    pool = [example(tokenizer, rng, progress, answers) for _ in range(POOL)]
+    pool.sort(key=lambda each: len(each[0]))
+    groups = []
+    while pool:
+        size = max(1, BATCH // len(pool[-1][0]))
+        groups.append(pool[-size:])
+        del pool[-size:]
+    rng.shuffle(groups)
+    return [batch(group, end) for group in groups]
+
+
+def batch(group, end):
+    longest = max(len(tokens) for tokens, _ in group)
+    inputs = torch.full((len(group), longest - 1), end)
+    targets = torch.full((len(group), longest - 1), -100)
+    for row, (tokens, asked) in enumerate(group):
+        inputs[row, : len(tokens) - 1] = torch.tensor(tokens[:-1])
+        targets[row, asked - 1 : len(tokens) - 1] = torch.tensor(tokens[asked:])
+    return inputs.to(DEVICE), targets.to(DEVICE)
 
 
 @torch.no_grad()
@@ -133,21 +138,27 @@ def train(model, teacher, answers, recipe, grows, tokenizer, seed, path):
     steps = recipe["steps"]
     optimizers = optimizers_of(model, recipe["rate"])
     full = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    rng = random.Random(f"train {seed} 0")
+    # Examples are drawn some steps ahead: what they are drawn from is kept, so that they can be drawn again.
+    drawn_at, drawn_from, ahead = 0, rng.getstate(), []
     state_path, step, before = path.with_suffix(".state"), 0, 0.0
     if state_path.exists():
         state = torch.load(state_path, weights_only=True, map_location=DEVICE)
         model.load_state_dict(state["model"])
         for optimizer, its in zip(optimizers, state["optimizers"]):
             optimizer.load_state_dict(its)
-        step, before = state["step"], state["seconds"]
+        step, before, drawn_at, drawn_from = (state[name] for name in ("step", "seconds", "drawn_at", "drawn_from"))
+        rng.setstate(drawn_from)
+        ahead = batches(tokenizer, rng, drawn_at / steps if grows else 1.0, answers)[step - drawn_at :]
         print(f"goes on at step {step}", flush=True)
-    # Data depend on the step at which it goes on, so that nothing is seen twice.
-    stream = batches(tokenizer, random.Random(f"train {seed} {step}"), lambda: step / steps if grows else 1.0, answers)
     began = saved = said = time.monotonic()
-    seen = losses = 0
+    seen = losses = count = 0
     seconds = lambda: before + time.monotonic() - began  # noqa: E731
     while step < steps:
-        inputs, targets = next(stream)
+        if not ahead:
+            drawn_at, drawn_from = step, rng.getstate()
+            ahead = batches(tokenizer, rng, step / steps if grows else 1.0, answers)
+        inputs, targets = ahead.pop(0)
         for optimizer, rates in zip(optimizers, full):
             for group, rate in zip(optimizer.param_groups, rates):
                 group["lr"] = rate * share_at(step, steps)
@@ -160,19 +171,25 @@ def train(model, teacher, answers, recipe, grows, tokenizer, seed, path):
         step += 1
         seen += inputs.numel()
         losses += loss.item()
+        count += 1
         if step % SAY_STEPS == 0:
             now = time.monotonic()
-            print(f"step {step}/{steps} loss {losses / SAY_STEPS:.4f} {seen / (now - said):.0f} tok/s", flush=True)
-            seen, losses, said = 0, 0, now
+            print(f"step {step}/{steps} loss {losses / count:.4f} {seen / (now - said):.0f} tok/s", flush=True)
+            seen, losses, count, said = 0, 0, 0, now
         if time.monotonic() - saved > SAVE_SECONDS:
             states = [optimizer.state_dict() for optimizer in optimizers]
-            save(state_path, dict(model=model.state_dict(), optimizers=states, step=step, seconds=seconds()))
+            drawn = dict(drawn_at=drawn_at, drawn_from=drawn_from)
+            save(state_path, dict(model=model.state_dict(), optimizers=states, step=step, seconds=seconds(), **drawn))
             saved = time.monotonic()
-    where = dict(device=str(DEVICE), threads=torch.get_num_threads(), seconds=round(seconds()))
-    told = dict(parameters=model.parameters_count(), steps=steps, seed=seed, **where)
-    path.with_suffix(".json").write_text(json.dumps(told) + "\n")
+    tell(path, seconds(), parameters=model.parameters_count(), steps=steps, seed=seed)
     save(path, dict(model=model.state_dict(), shape=model.shape.as_dict(), recipe=recipe, seed=seed))
     state_path.unlink(missing_ok=True)
+
+
+def tell(path, seconds, **what):
+    """What a training took, beside what it made."""
+    told = dict(**what, device=str(DEVICE), threads=torch.get_num_threads(), seconds=round(seconds))
+    path.with_suffix(".json").write_text(json.dumps(told) + "\n")
 
 
 def save(path, what):
@@ -180,15 +197,6 @@ def save(path, what):
     beside = path.with_suffix(".partial")
     torch.save(what, beside)
     os.replace(beside, path)
-
-
-def write_answers(teacher, tokenizer, path):
-    if path.exists():
-        print(f"{path} is there already", flush=True)
-        return
-    began, answers = time.monotonic(), answer(teacher, tokenizer)
-    save(path, answers)
-    print(f"{len(answers)} answers in {time.monotonic() - began:.0f} s", flush=True)
 
 
 def load(path):
@@ -200,8 +208,7 @@ def load(path):
 
 def prune(teacher, drop, tokenizer):
     """The teacher without the layers that it misses least, tried one by one."""
-    stream = batches(tokenizer, random.Random("prune"), lambda: 1.0)
-    probe = [next(stream) for _ in range(8)]
+    probe = batches(tokenizer, random.Random("prune"), 1.0)[:PROBED]
     layers = list(teacher.layers)
     for _ in range(drop):
         scored = []
@@ -233,22 +240,28 @@ def main():
     tokenizer = Tokenizer()
     teacher = load(args.teacher).eval() if args.teacher else None
     args.out.mkdir(parents=True, exist_ok=True)
-    if args.what == "answers":
-        write_answers(teacher, tokenizer, args.out / ANSWERS)
+    path = args.out / (f"student-{args.seed}.pt" if args.what == "student" else f"{args.what}.pt")
+    if path.exists():
+        print(f"{path} is there already", flush=True)
         return
+    if args.what == "answers":
+        began, answers = time.monotonic(), answer(teacher, tokenizer)
+        tell(path, time.monotonic() - began, answers=len(answers))
+        save(path, answers)
+        return
+    answers = ()
+    if teacher:
+        beside = args.teacher.with_name("answers.pt")
+        if not beside.exists():
+            parser.error(f"{beside} is missing: first `train.py answers`")
+        answers = torch.load(beside, weights_only=True)
     recipe = {**RECIPES[args.what], **({"steps": args.steps} if args.steps else {})}
     if args.what == "pruned":
         model = prune(load(args.teacher), recipe["drop"], tokenizer)
     else:
         shape = {name: recipe[name] for name in ("layers", "width", "heads", "hidden")}
         model = Llama(Shape(vocabulary=len(tokenizer), **shape)).to(DEVICE)
-    name = args.what if args.what != "student" else f"student-{args.seed}"
-    path = args.out / f"{name}.pt"
-    if path.exists():
-        print(f"{path} is there already", flush=True)
-        return
-    print(f"{name} on {DEVICE}: {model.parameters_count():,} parameters, {json.dumps(recipe)}", flush=True)
-    answers = torch.load(args.teacher.with_name(ANSWERS), weights_only=True) if teacher else ()
+    print(f"{path.stem} on {DEVICE}: {model.parameters_count():,} parameters, {json.dumps(recipe)}", flush=True)
     train(model, teacher, answers, recipe, args.what != "pruned", tokenizer, args.seed, path)
 
 

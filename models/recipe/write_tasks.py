@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import tasks
+from tokenizer import Tokenizer
 
 COUNT = 500
 SEED = 1
@@ -35,11 +36,20 @@ def items(tier, seen):
     return found
 
 
+def check(problem, tokenizer):
+    """Answers are cut to budgets by counting symbols, and trained on tokens: both must be the same number."""
+    for stride in tasks.STRIDES:
+        counted = len(tokenizer.encode(tasks.completion(problem, stride))) + 1
+        if counted != tasks.tokens(problem, stride):
+            raise SystemExit(f"{counted} tokens, counted as {tasks.tokens(problem, stride)}: {problem.question}")
+
+
 def main(folder):
-    seen = set()
+    seen, tokenizer = set(), Tokenizer()
     for tier in TIERS:
         lines = []
         for number, problem in enumerate(items(tier, seen)):
+            check(problem, tokenizer)
             item = dict(
                 id=f"{tier}-{number:03}",
                 kind=problem.kind,

@@ -1,11 +1,11 @@
 //! `cargo xtask models`: trains the model family, brings it into its precisions, measures it, writes what is committed
-//! under `models/`. Half a day on two cores; every part that is done is kept in the user's cache and not done again.
+//! under `models/`. About two hours on two cores; every part that is done is kept in the user's cache and not done again.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -21,11 +21,14 @@ const LOGITS: &str = "models/logits";
 /// What makes a served file of a checkpoint, beside the engine, ...
 const CONVERT: [&str; 1] = ["models/recipe/convert.py"];
 /// ... and an outcome of a served file.
-const ASKING: [&str; 4] = [
+const ASKING: [&str; 7] = [
     "e2e/src/evaluate/ask.rs",
+    "e2e/src/evaluate/items.rs",
     "e2e/src/evaluate/outcome.rs",
+    "e2e/src/evaluate/prices.rs",
     "e2e/src/evaluate/served.rs",
     "e2e/src/evaluate/verify.rs",
+    "e2e/src/openai.rs",
 ];
 const EXAMPLE: &str = "examples/family/model.yaml";
 const PAGE: &str = "docs/models.md";
@@ -203,10 +206,8 @@ impl Family {
         let text = folder.join("text.txt");
         shell::run(self.script("logits.py").arg("text").arg(&text))?;
         for checkpoint in ["teacher", "student-1", "pruned"] {
-            let mut ask = Command::new(&self.engine);
-            ask.args(["perplexity", "--greedy", "--window", WINDOW, "--model"]).arg(self.file(checkpoint, None)?);
             let said = self.work.join(format!("{checkpoint}-greedy.json"));
-            fs::write(&said, shell::capture(ask.arg("--text").arg(&text))?)?;
+            fs::write(&said, self.greedy(&self.file(checkpoint, None)?, &text)?)?;
             // Tests compare the teacher's file alone: it is the one whose weights are committed as they were trained.
             let own = if checkpoint == "teacher" {
                 folder.join("teacher.json")
@@ -220,7 +221,19 @@ impl Family {
             eprintln!("{checkpoint}: the same at {same:.4} of {positions} places, logits apart by {apart:.4} at most");
             ensure!(same >= SAME_MIN, "{checkpoint}: the engine says something else than the trained model");
         }
+        // What each shipped file says in the engine: a test sees that it says so for ever.
+        for Variant { name, checkpoint, precision, .. } in VARIANTS {
+            let said = self.greedy(&self.file(checkpoint, precision)?, &text)?;
+            fs::write(folder.join(format!("{name}.json")), format!("{}\n", said.trim_end()))?;
+        }
         Ok(())
+    }
+
+    /// What the engine would say after each token of a text.
+    fn greedy(&self, model: &Path, text: &Path) -> Result<String> {
+        let mut ask = Command::new(&self.engine);
+        ask.args(["perplexity", "--greedy", "--window", WINDOW, "--model"]).arg(model).arg("--text").arg(text);
+        shell::capture(&mut ask)
     }
 
     fn evaluate(&self) -> Result<()> {
@@ -255,9 +268,9 @@ impl Family {
         let file = self.file(checkpoint, precision)?;
         let sets = DIFFICULTIES.map(|difficulty| root.join(TASKS).join(format!("{difficulty}.jsonl")));
         let mut command = Command::new(&self.evaluate);
-        command.arg("run").arg("--gguf").arg(&file).args(["--variant", variant]);
+        command.args(["run", "--variant", variant]);
         command.args(["--checkpoint", checkpoint, "--precision", precision.unwrap_or("F16")]);
-        command.args(["--dollars-per-hour", DOLLARS_PER_HOUR]).args(arguments).arg("--items").args(&sets);
+        command.args(["--dollars-per-hour", DOLLARS_PER_HOUR]).args(arguments);
         // What was asked otherwise, by other code, or of another file, is another outcome.
         let mut hash = Sha256::new();
         for part in [&file].into_iter().chain(&sets) {
@@ -266,7 +279,8 @@ impl Family {
         hash.update(format!("{:?}", command.get_args()));
         let key = &hash_of(&ASKING, &hex::encode(hash.finalize()))?[..8];
         let outcome = self.work.join(format!("{name}-{key}.run.json"));
-        command.arg("--out").arg(&outcome);
+        // Where the files lie makes no difference.
+        command.arg("--gguf").arg(&file).arg("--items").args(&sets).arg("--out").arg(&outcome);
         Ok(Asked { name: name.to_owned(), command, outcome })
     }
 
@@ -277,11 +291,15 @@ impl Family {
         command.arg("--pictures").arg(root.join("docs")).arg("--cards").arg(root.join(WEIGHTS));
         command.arg("--example").arg(root.join(EXAMPLE)).arg("--training");
         let students = SEEDS.map(|seed| format!("student-{seed}"));
-        for name in ["teacher"].into_iter().chain(students.iter().map(String::as_str)).chain(["pruned"]) {
+        for name in ["teacher", "answers"].into_iter().chain(students.iter().map(String::as_str)).chain(["pruned"]) {
             command.arg(self.work.join(format!("{name}.json")));
         }
         command.arg("--");
-        command.args(self.runs()?.iter().map(|run| &run.outcome));
+        let runs = self.runs()?;
+        if let Some(missing) = runs.iter().find(|run| !run.outcome.exists()) {
+            bail!("{} has not been asked as it would be now: run `cargo xtask models --only evaluate`", missing.name);
+        }
+        command.args(runs.iter().map(|run| &run.outcome));
         let pictures = DIFFICULTIES.iter().chain(&["votes"]);
         let pictures = pictures.map(|name| format!("![{name}](models-{name}.svg)")).collect::<Vec<_>>().join("\n");
         let tables = format!("{pictures}\n\n{}", shell::capture(&mut command)?);

@@ -1,12 +1,12 @@
 //! What more tokens buy: `A(T) = a + b·ln T`, measured on a task set, with the range in which it holds.
 //!
 //! `T` is the most tokens that an answer may have, as `max_tokens` says it, `A` the share of right answers. The range begins
-//! where it was measured; above it more tokens buy nothing.
+//! where it was measured; above it more tokens were not seen to buy anything.
 
 use serde::{Deserialize, Serialize};
 
 /// Grows when a field changes its meaning.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// A line through fewer points says nothing about its fit.
 const POINTS_MIN: usize = 3;
 
@@ -34,6 +34,9 @@ pub struct QualityCurve {
     pub points: Vec<Point>,
     /// The line through them; none where there are too few before tokens cease to buy something.
     pub fit: Option<Fit>,
+    /// `b` of that line, with its interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slope: Option<Share>,
     /// What it has less than the family's best variant at the most tokens, both asked the same items.
     pub loss: Option<Share>,
     /// How often a right answer has a greater mean log probability than a wrong one, at the most tokens: the area under the
@@ -44,7 +47,7 @@ pub struct QualityCurve {
     pub votes: Vec<Votes>,
 }
 
-/// A share, or the difference of two, with its 95 % interval.
+/// A share, or how much it differs, with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Share {
@@ -64,6 +67,8 @@ pub struct Point {
     pub tokens: u32,
     /// Tokens that an answer took in the mean.
     pub spent: f64,
+    /// Share of answers that were cut off there.
+    pub cut: f64,
     /// Share of right answers.
     pub accuracy: Share,
 }
@@ -94,7 +99,7 @@ pub struct Fit {
     pub r_squared: f64,
     /// Fewest tokens for which it holds.
     pub t_min: u32,
-    /// Most tokens for which it holds: there accuracy is at its highest, within its interval.
+    /// Most tokens for which it holds: more were not seen to buy anything.
     pub t_max: u32,
 }
 
@@ -116,18 +121,17 @@ impl Fit {
         (self.b > 0.0 && tokens <= f64::from(self.t_max)).then_some(tokens)
     }
 
-    /// The line through the points from the first one to the first that is as good as the best, within its interval.
+    /// The line through the points up to `t_max` tokens; none where these are too few.
     #[must_use]
-    pub fn through(points: &[Point]) -> Option<Self> {
-        let mut points: Vec<Point> = points.iter().copied().filter(|point| point.tokens >= 1).collect();
+    pub fn through(points: &[Point], t_max: u32) -> Option<Self> {
+        let mut points: Vec<Point> =
+            points.iter().copied().filter(|point| (1..=t_max).contains(&point.tokens)).collect();
         points.sort_by_key(|point| point.tokens);
-        let best = points.iter().map(|point| point.accuracy.value).fold(f64::NEG_INFINITY, f64::max);
-        let end = points.iter().position(|point| point.accuracy.high >= best)?;
-        let rising = points.get(..=end).filter(|points| points.len() >= POINTS_MIN)?;
+        let (first, last) = (points.first()?.tokens, points.last()?.tokens);
         let samples: Vec<(f64, f64)> =
-            rising.iter().map(|point| (f64::from(point.tokens).ln(), point.accuracy.value)).collect();
-        let (a, b, r_squared) = line(&samples)?;
-        Some(Self { a, b, r_squared, t_min: rising.first()?.tokens, t_max: rising.last()?.tokens })
+            points.iter().map(|point| (f64::from(point.tokens).ln(), point.accuracy.value)).collect();
+        let (a, b, r_squared) = line(&samples).filter(|_| samples.len() >= POINTS_MIN)?;
+        Some(Self { a, b, r_squared, t_min: first, t_max: last })
     }
 }
 
@@ -153,7 +157,7 @@ mod tests {
 
     fn point(tokens: u32, accuracy: f64) -> Point {
         let accuracy = Share { value: accuracy, low: accuracy - 0.02, high: accuracy + 0.02 };
-        Point { tokens, spent: f64::from(tokens) / 2.0, accuracy }
+        Point { tokens, spent: f64::from(tokens) / 2.0, cut: 0.25, accuracy }
     }
 
     fn on_a_line(tokens: &[u32]) -> Vec<Point> {
@@ -165,16 +169,17 @@ mod tests {
         let mut points = on_a_line(&[2, 4, 8, 16, 32]);
         let top = points[4].accuracy.value;
         points.extend([point(64, top + 0.01), point(128, top + 0.005)]);
-        let fit = Fit::through(&points).unwrap();
+        let fit = Fit::through(&points, 32).unwrap();
         assert!((fit.a - 0.1).abs() < 1e-9 && (fit.b - 0.15).abs() < 1e-9 && fit.r_squared > 1.0 - 1e-9, "{fit:?}");
-        assert_eq!((fit.t_min, fit.t_max), (2, 32), "the last ones are no better within their intervals");
+        assert_eq!((fit.t_min, fit.t_max), (2, 32));
         points.reverse();
-        assert_eq!(Fit::through(&points), Some(fit), "in whatever order");
+        assert_eq!(Fit::through(&points, 40), Some(fit), "in whatever order, and no further than was measured");
+        assert!(Fit::through(&points, 128).unwrap().r_squared < fit.r_squared);
     }
 
     #[test]
     fn accuracy_and_tokens_are_each_others_inverse_within_the_range() {
-        let fit = Fit::through(&on_a_line(&[2, 8, 32])).unwrap();
+        let fit = Fit::through(&on_a_line(&[2, 8, 32]), 32).unwrap();
         for tokens in [2.0, 5.0, 31.9] {
             assert!((fit.tokens(fit.accuracy(tokens)).unwrap() - tokens).abs() < 1e-6);
         }
@@ -186,11 +191,11 @@ mod tests {
 
     #[test]
     fn a_scattered_curve_says_so_and_a_short_or_flat_one_has_no_line() {
-        let fit = Fit::through(&[point(2, 0.1), point(4, 0.5), point(8, 0.2), point(16, 0.7)]).unwrap();
+        let fit = Fit::through(&[point(2, 0.1), point(4, 0.5), point(8, 0.2), point(16, 0.7)], 16).unwrap();
         assert!(fit.r_squared > 0.0 && fit.r_squared < 0.8, "{fit:?}");
-        assert_eq!(Fit::through(&on_a_line(&[2, 4])), None);
-        assert_eq!(Fit::through(&[point(2, 0.5), point(4, 0.5), point(8, 0.5)]), None);
-        assert_eq!(Fit::through(&[]), None);
+        assert_eq!(Fit::through(&on_a_line(&[2, 4]), 4), None);
+        assert_eq!(Fit::through(&[point(2, 0.5), point(4, 0.5), point(8, 0.5)], 8), None);
+        assert_eq!(Fit::through(&[], 8), None);
     }
 
     #[test]
@@ -200,8 +205,9 @@ mod tests {
         let curve = QualityCurve {
             variant: "q8-0".into(),
             difficulty: "medium".into(),
-            points: vec![Point { tokens: 8, spent: 12.5, accuracy }],
+            points: vec![Point { tokens: 8, spent: 12.5, cut: 0.25, accuracy }],
             fit: Some(Fit { a: 0.125, b: 0.25, r_squared: 1.0, t_min: 2, t_max: 8 }),
+            slope: Some(accuracy),
             loss: Some(accuracy),
             confidence_auc: Some(accuracy),
             votes: vec![Votes { tokens: 8, samples: 3, spent: 30.5, accuracy }],

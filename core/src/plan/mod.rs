@@ -3,6 +3,7 @@
 mod choose;
 mod decide;
 mod floors;
+pub mod optimise;
 mod reason;
 mod size;
 mod spend;

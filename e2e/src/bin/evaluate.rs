@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use quartermaster_core::units::NanoUsd;
-use quartermaster_e2e::evaluate::{self, Asking, CHOICES_MAX, PriceBook, Run, Served, ServedFile, Targets};
+use quartermaster_e2e::evaluate::{self, Asking, CHOICES_MAX, Journal, PriceBook, Run, Served, ServedFile, Targets};
 use quartermaster_e2e::narrator::Narrator;
 use std::path::PathBuf;
 
@@ -57,13 +57,20 @@ struct RunArgs {
     /// Requests at once.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
     concurrency: u32,
+    /// Ask for no log probabilities: for servers that refuse them. Then nothing is said of confidence.
+    #[arg(long)]
+    no_logprobs: bool,
+    /// Name of the limit of tokens in a request; some servers want max_completion_tokens.
+    #[arg(long, value_name = "FIELD", default_value = "max_tokens")]
+    limit_name: String,
     /// A system message for models that do not know these tasks, such as "Solve it step by step. End with =ANSWER."
     #[arg(long, value_name = "TEXT", default_value = "")]
     instruction: String,
     /// Dollars for a million tokens, by variant: {"variants": {"q8-0": {"promptPerMillion": "0.02", "completionPerMillion": "0.10"}}}.
     #[arg(long, value_name = "JSON", required_unless_present = "dollars_per_hour")]
     price_book: Option<PathBuf>,
-    /// What this machine costs, instead of a price book: tokens get the price that a full machine can make them for.
+    /// What this machine costs an hour, instead of a price book: the run costs what the machine does for as long as it takes,
+    /// shared among its tokens by what a token of a question and of an answer cost the server.
     #[arg(long, value_name = "DOLLARS", requires = "gguf", conflicts_with = "price_book")]
     dollars_per_hour: Option<NanoUsd>,
     /// The trained model that the file was made of, for its card.
@@ -72,7 +79,7 @@ struct RunArgs {
     /// The file's precision, for its card.
     #[arg(long, value_name = "TYPE")]
     precision: Option<String>,
-    /// Where the outcomes go.
+    /// Where the outcomes go. A run that breaks off leaves its answers beside it, and goes on from them.
     #[arg(long, value_name = "JSON")]
     out: PathBuf,
 }
@@ -94,7 +101,7 @@ struct ReportArgs {
     /// Folder for model cards of the files that were served.
     #[arg(long, value_name = "DIR")]
     cards: Option<PathBuf>,
-    /// What train.py said of each training: adds a table of them.
+    /// What train.py said of each training: adds a table of them, and what our own family is to show.
     #[arg(long, value_name = "JSON", num_args = 1..)]
     training: Vec<PathBuf>,
     /// Where a ModelDeployment of the files that were served goes.
@@ -152,11 +159,23 @@ async fn run(args: RunArgs) -> Result<()> {
         concurrency: args.concurrency,
         instruction: args.instruction,
         price,
+        logprobs: !args.no_logprobs,
+        limit_name: args.limit_name,
     };
     let narrator = Narrator::on_stderr();
-    let mut run = evaluate::run(&asking, &items, &narrator).await?;
+    // Of a served file the address is another one each time, and the price is worked out at the end.
+    let of = file.as_ref().map_or_else(|| asking.endpoint.clone(), |file| file.sha256.clone());
+    let Asking { model, variant, choices, temperature, instruction, .. } = &asking;
+    let identity = format!("{of} {model} {variant} {choices} {temperature} {instruction}");
+    let journal = Journal::open(&args.out, &identity)?;
+    let run = evaluate::run(&asking, &items, journal, &narrator).await?;
+    let mut run = match args.dollars_per_hour {
+        Some(per_hour) => run.on_machine(per_hour)?,
+        None => run,
+    };
     let right = run.outcomes.iter().filter(|outcome| outcome.right).count();
     narrator.say(format_args!("{} of {} answers are right, in {:.0} s", right, run.outcomes.len(), run.seconds));
     run.file = file;
-    run.write(&args.out)
+    run.write(&args.out)?;
+    Journal::done(&args.out)
 }

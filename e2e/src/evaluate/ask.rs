@@ -4,10 +4,11 @@ use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use super::items::Item;
+use super::journal::Journal;
 use super::outcome::{Outcome, Run};
 use super::prices::Price;
 use super::statistics::mean;
@@ -19,8 +20,10 @@ use crate::openai::{Answer, OpenAi};
 pub const CHOICES_MAX: u32 = 16;
 /// Attempts at one question, where the server is busy or away.
 const ATTEMPTS: u32 = 8;
-/// Longest pause between them.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Pause after the first of them; it doubles.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// Longest pause, whatever a server asks for.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Between two lines of progress.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
@@ -47,54 +50,74 @@ pub struct Asking {
     pub instruction: String,
     /// What its tokens cost.
     pub price: Price,
+    /// Whether log probabilities are asked for: some servers refuse.
+    pub logprobs: bool,
+    /// Name of the limit in a request: `max_tokens`, or what a server calls it.
+    pub limit_name: String,
 }
 
-/// Asks all of it.
+/// Asks all of it; what `journal` has already is not asked again.
 ///
 /// # Errors
 /// Where the endpoint does not answer, or with what no OpenAI endpoint answers.
-pub async fn run(asking: &Asking, items: &[Item], narrator: &Narrator) -> Result<Run> {
+pub async fn run(asking: &Asking, items: &[Item], journal: Journal, narrator: &Narrator) -> Result<Run> {
     ensure!(asking.concurrency > 0 && asking.choices > 0, "nothing is asked with a concurrency or choices of 0");
     ensure!(!asking.budgets.contains(&0), "an answer of 0 tokens says nothing: --budgets begin at 1");
     let at_once = usize::try_from(asking.concurrency)?;
     let client = OpenAi::new(asking.endpoint.trim_end_matches('/'), &asking.key)?;
-    let questions: Vec<(&Item, u32)> =
-        asking.budgets.iter().flat_map(|budget| items.iter().map(move |item| (item, *budget))).collect();
-    let (count, begin) = (questions.len(), Instant::now());
-    let (done, said) = (Cell::new(0_usize), Cell::new(Instant::now()));
-    let (client, done, said) = (&client, &done, &said);
-    let answers = stream::iter(questions).map(|(item, budget)| async move {
-        let outcomes = question(asking, client, item, budget).await;
+    let all = asking.budgets.iter().flat_map(|budget| items.iter().map(move |item| (item, *budget)));
+    let all: Vec<(&Item, u32)> = all.collect();
+    let (count, before, begin) = (all.len(), journal.seconds(), Instant::now());
+    let missing: Vec<(&Item, u32)> =
+        all.iter().copied().filter(|(item, budget)| !journal.has(&item.id, *budget)).collect();
+    if missing.len() < count {
+        narrator.say(format_args!("{} of {count} questions were asked before", count - missing.len()));
+    }
+    let (done, said) = (Cell::new(count - missing.len()), Cell::new(Instant::now()));
+    let journal = RefCell::new(journal);
+    let (client, done, said, kept) = (&client, &done, &said, &journal);
+    let answers = stream::iter(missing).map(|(item, budget)| async move {
+        let asked = before + begin.elapsed().as_secs_f64();
+        let outcomes = question(asking, client, item, (budget, asked), narrator).await;
         let outcomes = outcomes.with_context(|| format!("item {} at {budget} tokens", item.id))?;
         done.set(done.get() + 1);
         if said.get().elapsed() > SAY_EVERY {
             said.set(Instant::now());
             narrator.say(format_args!("{}: {} of {count} questions", asking.variant, done.get()));
         }
-        Ok::<_, anyhow::Error>(outcomes)
+        kept.borrow_mut().add(&outcomes)
     });
-    let outcomes: Vec<Vec<Outcome>> = answers.buffered(at_once).try_collect().await?;
-    let outcomes = outcomes.into_iter().flatten().collect();
-    let seconds = begin.elapsed().as_secs_f64();
+    // Whoever is first is next: a slow answer holds nobody up.
+    answers.buffer_unordered(at_once).try_collect::<Vec<()>>().await?;
+    let seconds = before + begin.elapsed().as_secs_f64();
+    let outcomes = all.iter().flat_map(|(item, budget)| journal.borrow().of(&item.id, *budget)).collect();
     Ok(Run::new(asking.variant.clone(), asking.price, asking.concurrency, seconds, outcomes))
 }
 
-async fn question(asking: &Asking, client: &OpenAi, item: &Item, budget: u32) -> Result<Vec<Outcome>> {
+async fn question(
+    asking: &Asking,
+    client: &OpenAi,
+    item: &Item,
+    (budget, asked): (u32, f64),
+    narrator: &Narrator,
+) -> Result<Vec<Outcome>> {
     let question = json!({"role": "user", "content": item.prompt(budget)});
     let instruction = json!({"role": "system", "content": asking.instruction});
     let messages = if asking.instruction.is_empty() { vec![question] } else { vec![instruction, question] };
-    let body = json!({
+    let mut body = json!({
         "model": asking.model,
         "messages": messages,
-        "max_tokens": budget,
         "n": asking.choices,
         "temperature": asking.temperature,
         "seed": seed(&item.id),
-        "logprobs": true,
     });
+    body[&asking.limit_name] = budget.into();
+    if asking.logprobs {
+        body["logprobs"] = true.into();
+    }
     let begin = Instant::now();
-    let answer = patiently(client, &body.to_string()).await?;
-    outcomes(asking, item, budget, &answer.body, begin.elapsed())
+    let answer = patiently(client, &body.to_string(), narrator).await?;
+    outcomes(asking, item, (budget, asked), &answer.body, begin.elapsed())
 }
 
 /// Another one for each item, so that not all items meet the same draws; our server counts on from it, one for each choice.
@@ -104,29 +127,27 @@ fn seed(item: &str) -> u32 {
 }
 
 /// Asks again, in a while, where the server is busy or away: a run may be an hour of answers that are paid for.
-async fn patiently(client: &OpenAi, body: &str) -> Result<Answer> {
-    let mut attempt = 1;
-    loop {
-        let wait = match client.post("/v1/chat/completions", body.to_owned()).await {
+async fn patiently(client: &OpenAi, body: &str, narrator: &Narrator) -> Result<Answer> {
+    let mut pause = PAUSE_MIN;
+    for _ in 1..ATTEMPTS {
+        let (why, wait) = match client.post("/v1/chat/completions", body.to_owned()).await {
             Ok(answer) if answer.status == StatusCode::OK => return Ok(answer),
-            Ok(answer) if attempt < ATTEMPTS && is_busy(answer.status) => answer.retry_after.unwrap_or(1),
+            Ok(answer) if is_busy(answer.status) => (answer.status.to_string(), answer.retry_after),
             Ok(answer) => bail!("{}: {}", answer.status, answer.error()),
-            Err(_) if attempt < ATTEMPTS => 1,
-            Err(error) => return Err(error),
+            Err(error) => (format!("{error:#}"), None),
         };
-        tokio::time::sleep(Duration::from_secs(wait).min(PAUSE_MAX)).await;
-        attempt += 1;
+        let wait = wait.map_or(pause, Duration::from_secs).min(PAUSE_MAX);
+        narrator.say(format_args!("{why}; asked again in {} s", wait.as_secs()));
+        tokio::time::sleep(wait).await;
+        pause = (pause * 2).min(PAUSE_MAX);
     }
+    let answer = client.post("/v1/chat/completions", body.to_owned()).await?;
+    ensure!(answer.status == StatusCode::OK, "{}: {}, {ATTEMPTS} times", answer.status, answer.error());
+    Ok(answer)
 }
 
 fn is_busy(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT
-    )
+    status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 
 /// Mean and least log probability of a choice's tokens, where the server tells.
@@ -136,7 +157,13 @@ fn confidence(choice: &Value) -> Option<(f64, f64)> {
     Some((mean(&each).ok()?, each.iter().copied().reduce(f64::min)?))
 }
 
-fn outcomes(asking: &Asking, item: &Item, budget: u32, body: &Value, took: Duration) -> Result<Vec<Outcome>> {
+fn outcomes(
+    asking: &Asking,
+    item: &Item,
+    (budget, asked): (u32, f64),
+    body: &Value,
+    took: Duration,
+) -> Result<Vec<Outcome>> {
     let choices = body["choices"].as_array().context("no choices in the answer")?;
     ensure!(choices.len() == usize::try_from(asking.choices)?, "{} choices of {}", choices.len(), asking.choices);
     let used = |name: &str| {
@@ -146,20 +173,25 @@ fn outcomes(asking: &Asking, item: &Item, budget: u32, body: &Value, took: Durat
     let (prompt_tokens, completion_tokens) = (used("prompt_tokens")?, used("completion_tokens")?);
     let cost = asking.price.of(prompt_tokens.into(), completion_tokens.into())?;
     let each = choices.iter().zip(0..).map(|(choice, number)| {
-        let text = choice["message"]["content"].as_str().unwrap_or_default();
+        // What was cut off has not ended with an answer, whatever its last words are.
+        let cut = choice["finish_reason"] == "length";
+        let text = choice["message"]["content"].as_str().filter(|_| !cut).unwrap_or_default();
         let first = number == 0;
         let confidence = confidence(choice);
         Outcome {
             item: item.id.clone(),
+            kind: item.kind.clone(),
             difficulty: item.difficulty.clone(),
             budget,
             choice: number,
+            cut,
             said: verify::said(text).map(str::to_owned),
             right: item.is_right(text),
             prompt_tokens: if first { prompt_tokens } else { 0 },
             completion_tokens: f64::from(completion_tokens) / f64::from(asking.choices),
             // The question is paid for once.
             cost: if first { cost } else { Default::default() },
+            begun_ms: asked * 1e3,
             latency_ms: took.as_secs_f64() * 1e3,
             mean_logprob: confidence.map(|(mean, _)| mean),
             min_logprob: confidence.map(|(_, least)| least),
@@ -185,6 +217,8 @@ mod tests {
             concurrency: 1,
             instruction: String::new(),
             price: Price::default(),
+            logprobs: true,
+            limit_name: "max_tokens".into(),
         }
     }
 
@@ -201,16 +235,21 @@ mod tests {
             "choices": [choice("a05=05"), choice("=06")],
             "usage": {"prompt_tokens": 20, "completion_tokens": 9},
         });
-        let got = outcomes(&asking(2), &item(), 8, &body, Duration::from_millis(3)).unwrap();
+        let got = outcomes(&asking(2), &item(), (8, 1.5), &body, Duration::from_millis(3)).unwrap();
         assert_eq!((got[0].right, got[1].right, got[1].said.as_deref()), (true, false, Some("06")));
         assert_eq!((got[0].prompt_tokens, got[1].prompt_tokens, got[0].completion_tokens), (20, 0, 4.5));
         assert_eq!((got[0].mean_logprob, got[0].min_logprob), (Some(-0.25), Some(-0.5)));
-        assert!(outcomes(&asking(3), &item(), 8, &body, Duration::ZERO).is_err());
+        assert_eq!((got[0].begun_ms, got[0].latency_ms, got[0].cut), (1500.0, 3.0, false));
+        let broken = json!({"message": {"content": "a05=05"}, "finish_reason": "length"});
+        let body_of_one = json!({"choices": [broken], "usage": body["usage"]});
+        let got = outcomes(&asking(1), &item(), (8, 1.5), &body_of_one, Duration::ZERO).unwrap();
+        assert_eq!((got[0].cut, got[0].right, &got[0].said), (true, false, &None), "cut off is no answer");
+        assert!(outcomes(&asking(3), &item(), (8, 1.5), &body, Duration::ZERO).is_err());
         let silent = json!({"choices": [{"message": {"content": "=05"}}], "usage": body["usage"]});
-        let got = outcomes(&asking(1), &item(), 8, &silent, Duration::ZERO).unwrap();
+        let got = outcomes(&asking(1), &item(), (8, 1.5), &silent, Duration::ZERO).unwrap();
         assert_eq!((got[0].right, got[0].mean_logprob), (true, None));
         let bare = json!({"choices": [choice("")]});
-        let error = outcomes(&asking(1), &item(), 8, &bare, Duration::ZERO).unwrap_err();
+        let error = outcomes(&asking(1), &item(), (8, 1.5), &bare, Duration::ZERO).unwrap_err();
         assert!(error.to_string().contains("usage.prompt_tokens"), "{error}");
     }
 

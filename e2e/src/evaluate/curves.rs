@@ -5,7 +5,7 @@ use quartermaster_core::capacity::quality_curve::{Fit, Point, QualityCurve, Qual
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::outcome::{Outcome, Run};
-use super::statistics::{DIFFERENCE, SHARE, area, mean, share};
+use super::statistics::{ANY, DIFFERENCE, SHARE, area, mean, share};
 
 /// From the easiest on.
 pub(super) const DIFFICULTIES: [&str; 3] = ["easy", "medium", "hard"];
@@ -65,24 +65,61 @@ fn curve(
     for budget in budgets {
         let accuracy = share(&truths(runs, difficulty, budget), &SHARE)
             .with_context(|| format!("{variant}, {difficulty}, {budget} tokens"))?;
-        let here = outcomes.iter().filter(|each| each.budget == budget);
-        let spent = mean(&here.map(|each| each.completion_tokens).collect::<Vec<f64>>())?;
-        points.push(Point { tokens: budget, spent, accuracy });
+        let here: Vec<&&Outcome> = outcomes.iter().filter(|each| each.budget == budget).collect();
+        let spent = mean(&here.iter().map(|each| each.completion_tokens).collect::<Vec<f64>>())?;
+        let cut = mean(&here.iter().map(|each| truth(each.cut)).collect::<Vec<f64>>())?;
+        points.push(Point { tokens: budget, spent, cut, accuracy });
     }
-    let sure: Vec<(f64, bool)> = outcomes
-        .iter()
-        .filter(|each| each.budget == most)
-        .filter_map(|each| Some((each.mean_logprob?, each.right)))
-        .collect();
+    let sure = |run: &&Run| {
+        let here = run.outcomes.iter().filter(|each| each.difficulty == difficulty && each.budget == most);
+        here.filter_map(|each| Some((each.mean_logprob?, each.right))).collect()
+    };
+    let sure: Vec<Vec<(f64, bool)>> = runs.iter().map(sure).collect();
+    let fit = Fit::through(&points, saturation(runs, difficulty, &points)?);
+    let slope = fit.map(|fit| slope(runs, difficulty, &points, fit)).transpose()?;
     Ok(Some(QualityCurve {
         variant: variant.to_owned(),
         difficulty: difficulty.to_owned(),
-        fit: Fit::through(&points),
+        fit,
+        slope,
         points,
         loss: loss(runs, best, difficulty, most)?,
         confidence_auc: area(&sure)?,
         votes,
     }))
+}
+
+/// The fewest tokens than which the best point is no better, as far as the items can tell: each is asked at all of them.
+fn saturation(runs: &[&Run], difficulty: &str, points: &[Point]) -> Result<u32> {
+    let best = points.iter().max_by(|a, b| a.accuracy.value.total_cmp(&b.accuracy.value)).context("no points")?;
+    let at_best = truths(runs, difficulty, best.tokens);
+    for point in points.iter().filter(|point| point.tokens < best.tokens) {
+        let gain = difference(&at_best, &truths(runs, difficulty, point.tokens))?;
+        if gain.low <= 0.0 {
+            return Ok(point.tokens);
+        }
+    }
+    Ok(best.tokens)
+}
+
+/// What one has more than another, item by item.
+fn difference(one: &[BTreeMap<&str, f64>], other: &[BTreeMap<&str, f64>]) -> Result<Share> {
+    let mut differences = one.to_vec();
+    for (run, other) in differences.iter_mut().zip(other.iter().cycle()) {
+        for (item, value) in run {
+            *value -= other.get(item).with_context(|| format!("{item} was not asked of both"))?;
+        }
+    }
+    share(&differences, &DIFFERENCE)
+}
+
+/// What the file of one run has more than that of another, at the most tokens of both; none where they were not asked alike.
+pub(super) fn ahead(one: &Run, other: &Run, difficulty: &str) -> Result<Option<Share>> {
+    let most = |run: &Run| run.outcomes.iter().map(|outcome| outcome.budget).max();
+    let Some(budget) = most(one).filter(|budget| Some(*budget) == most(other)) else { return Ok(None) };
+    let [one, other] = [one, other].map(|run| truths(&[run], difficulty, budget));
+    let asked = [&one, &other].iter().all(|runs| runs.iter().all(|run| !run.is_empty()));
+    asked.then(|| difference(&one, &other)).transpose()
 }
 
 /// By run, what is true of each item: 1 where it was answered right, else 0.
@@ -98,18 +135,36 @@ fn truth(right: bool) -> f64 {
     f64::from(u8::from(right))
 }
 
-/// What `runs` have less than the best variant, item by item. None where that was not asked the same.
-fn loss(runs: &[&Run], best: &[&Run], difficulty: &str, budget: u32) -> Result<Option<Share>> {
-    let Some(best) = truths(best, difficulty, budget).into_iter().next().filter(|best| !best.is_empty()) else {
-        return Ok(None);
-    };
-    let mut differences = truths(runs, difficulty, budget);
-    for run in &mut differences {
-        for (item, value) in run {
-            *value = best.get(item).with_context(|| format!("the best variant was not asked {item}"))? - *value;
+/// The slope of the line through the points at these budgets. It is a weighted sum of their accuracies, and so the mean of
+/// the same sum of each item's own truths: what the bootstrap wants.
+fn slope(runs: &[&Run], difficulty: &str, points: &[Point], fit: Fit) -> Result<Share> {
+    let tokens = points.iter().map(|point| point.tokens);
+    let budgets: Vec<u32> = tokens.filter(|tokens| (fit.t_min..=fit.t_max).contains(tokens)).collect();
+    let logs: Vec<f64> = budgets.iter().map(|budget| f64::from(*budget).ln()).collect();
+    let center = mean(&logs)?;
+    let spread: f64 = logs.iter().map(|log| (log - center).powi(2)).sum();
+    let mut slopes: Vec<BTreeMap<&str, f64>> = runs.iter().map(|_| BTreeMap::new()).collect();
+    for (budget, log) in budgets.iter().zip(logs) {
+        for (slopes, truths) in slopes.iter_mut().zip(truths(runs, difficulty, *budget)) {
+            for (item, truth) in truths {
+                *slopes.entry(item).or_default() += (log - center) / spread * truth;
+            }
         }
     }
-    share(&differences, &DIFFERENCE).map(Some)
+    share(&slopes, &ANY)
+}
+
+/// What `runs` have less than the best variant, item by item. None for the best one itself, and where that was not asked the
+/// same.
+fn loss(runs: &[&Run], best: &[&Run], difficulty: &str, budget: u32) -> Result<Option<Share>> {
+    let is_best = runs.first().zip(best.first()).is_some_and(|(run, best)| std::ptr::eq(*run, *best));
+    let best: Vec<_> = truths(best, difficulty, budget).into_iter().take(1).collect();
+    if is_best || best.iter().all(BTreeMap::is_empty) {
+        return Ok(None);
+    }
+    let Share { value, low, high } = difference(&truths(runs, difficulty, budget), &best)?;
+    // Nothing is no negative nothing.
+    Ok(Some(Share { value: 0.0 - value, low: 0.0 - high, high: 0.0 - low }))
 }
 
 /// Accuracy of the most frequent one among the first answers, for each budget and number of answers.
@@ -159,7 +214,7 @@ mod tests {
         assert_eq!(curves.iter().map(|curve| curve.variant.as_str()).collect::<Vec<_>>(), ["q8-0", "student"]);
         let (best, student) = (&curves[0], &curves[1]);
         assert_eq!((best.points.len(), best.points[4].accuracy.value), (5, 0.6));
-        assert_eq!(best.loss.unwrap(), Share { value: 0.0, low: -0.075, high: 0.075 }, "three of forty may be missed");
+        assert_eq!(best.loss, None, "against itself");
         // One item in ten, and always that one.
         let loss = student.loss.unwrap();
         assert!((loss.value - 0.1).abs() < 1e-9 && loss.low > 0.0 && loss.high < 0.25, "{loss:?}");
@@ -169,7 +224,13 @@ mod tests {
         asked.outcomes.push(odd);
         let error = super::curves(&[asked], "test").unwrap_err().to_string();
         assert!(error.contains("item a: difficulty \"odd\" is none of"), "{error}");
-        assert_eq!(student.fit.unwrap().t_max, 16, "32 is as good within its interval");
+        assert_eq!(
+            (student.fit.unwrap().t_max, student.points[4].cut),
+            (32, 0.0),
+            "each doubling wins a tenth of the items"
+        );
+        let (fit, slope) = (best.fit.unwrap(), best.slope.unwrap());
+        assert!((slope.value - fit.b).abs() < 1e-9 && slope.low < fit.b && fit.b < slope.high, "{fit:?} {slope:?}");
     }
 
     #[test]

@@ -81,7 +81,7 @@ mod tests {
         for part in [
             "    - name: q8-0\n      source: oci://quartermaster.dev/models/steps:q8-0#/model.gguf\n",
             "      precision: Q8_0\n      quality:\n        score: \"0.500\"\n        interval: {low: \"0.3",
-            "        task: steps-2, medium, at most 32 tokens\n        curve: {a: \"0.000\", b: \"0.144\", tMin: 2, tMax: 16}\n",
+            "        task: steps-2, medium, at most 32 tokens\n        curve: {a: \"0.000\", b: \"0.144\", tMin: 2, tMax: 32}\n",
             "      hardware: [{class: cpu-small}]\n",
         ] {
             assert!(text.contains(part), "{part}: {text}");

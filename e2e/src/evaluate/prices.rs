@@ -60,7 +60,7 @@ impl PriceBook {
 
 impl Price {
     /// The share of an hour's price that a token takes of a full machine, by what the inference server measured of itself at
-    /// its start, as its `/metrics` say.
+    /// its start, as its `/metrics` say. A moment's measurement: good for how the two relate, see `Run::on_machine`.
     pub(super) fn of_machine(metrics: &str, per_hour: NanoUsd) -> Result<Self> {
         let sample = |name: &str, label: &str| {
             let of = |line: &&str| line.starts_with(name) && line.contains(label);

@@ -47,16 +47,22 @@ pub fn report(runs: &[Run], tasks: &str, to: &Targets<'_>) -> Result<String> {
         to.cards.map(|folder| cards::write(folder, &files, &own)).transpose()?;
         to.example.map(|path| example::write(path, &files, &own)).transpose()?;
     }
-    let trainings = training::read(to.training)?;
-    let sections = [
-        ("What the family is to show", claims::claims(&all, runs, &trainings)?),
+    let mut sections = vec![
         ("Quality at the most tokens", tables::quality(&all)?),
+        ("By sort of task", tables::kinds(runs)?),
         ("Quality over tokens", tables::lines(&all)?),
+        ("Cut off", tables::cuts(&all)?),
         ("Self-consistency", tables::votes(&all)?),
         ("What it costs", tables::costs(runs)?),
-        ("What the trainings took", training::table(&trainings)?),
     ];
-    Ok(sections.map(|(title, table)| format!("### {title}\n\n{table}")).join("\n"))
+    // Claims are made of our own family alone.
+    if !to.training.is_empty() {
+        let trainings = training::read(to.training)?;
+        sections.insert(0, ("What the family is to show", claims::claims(&all, runs, &trainings)?));
+        sections.push(("What the trainings took", training::table(&trainings)?));
+    }
+    let sections = sections.into_iter().map(|(title, table)| format!("### {title}\n\n{table}"));
+    Ok(sections.collect::<Vec<_>>().join("\n"))
 }
 
 /// The first run of each variant.
@@ -84,7 +90,11 @@ mod tests {
         )
         .unwrap();
         assert!(text.contains("| q8-0 | – | 0.500 (0."), "{text}");
-        assert!(text.contains("| student | medium | 0.000 + 0.144 ln T | 1.000 | 2 to 16 |"), "{text}");
+        assert!(text.contains("| student | medium | 0.000 + 0.144 ln T | 0.144 (0."), "{text}");
+        assert!(text.contains(") | 1.000 | 2 to 32 |"), "{text}");
+        assert!(text.contains("| Variant | medium, sum |\n|---|---|\n| q8-0 | 0.50 |\n"), "{text}");
+        assert!(text.contains("| student | medium | 2: 0.00, 4: 0.00"), "{text}");
+        assert!(!text.contains("What the family is to show"), "somebody else's model");
         let written = fs::read(folder.path().join("quality.json")).unwrap();
         let curves: QualityCurves = serde_json::from_slice(&written).unwrap();
         assert_eq!((curves.curves.len(), curves.curves[0].points.len()), (2, 5));

@@ -14,6 +14,10 @@ const RESAMPLES: u32 = 2000;
 pub(super) const SHARE: RangeInclusive<f64> = 0.0..=1.0;
 /// Where the difference of two shares lies.
 pub(super) const DIFFERENCE: RangeInclusive<f64> = -1.0..=1.0;
+/// Where a slope lies.
+pub(super) const ANY: RangeInclusive<f64> = f64::NEG_INFINITY..=f64::INFINITY;
+/// So many right answers and so many wrong ones make an area that says something.
+const EACH_MIN: usize = 10;
 /// Of so many items that are all alike, at most this many over their count may be others, with 95 % confidence.
 const RULE_OF_THREE: f64 = 3.0;
 
@@ -21,7 +25,8 @@ const RULE_OF_THREE: f64 = 3.0;
 /// same items, by item. Items are drawn with replacement, and one of the runs for all of them: a user has one.
 pub(super) fn share(runs: &[BTreeMap<&str, f64>], within: &RangeInclusive<f64>) -> Result<Share> {
     let items: Vec<&str> = runs.first().context("no runs")?.keys().copied().collect();
-    let missing = || "a run lacks an item";
+    let missing = || "runs of one variant are of different items";
+    anyhow::ensure!(runs.iter().all(|run| run.len() == items.len()), missing());
     let mut values = Vec::with_capacity(items.len());
     for item in &items {
         let of_runs: Option<Vec<f64>> = runs.iter().map(|run| run.get(item).copied()).collect();
@@ -38,9 +43,9 @@ pub(super) fn share(runs: &[BTreeMap<&str, f64>], within: &RangeInclusive<f64>) 
         means.push(mean(&drawn.collect::<Vec<f64>>())?);
     }
     let (low, high) = interval(means)?;
-    // Where all are alike every resample is, too.
-    let unseen =
-        if all.iter().all(|each| *each == value) { RULE_OF_THREE / float(item_count.try_into()?)? } else { 0.0 };
+    // Where all are alike every resample is, too; of shares more is known.
+    let alike = within.end().is_finite() && all.iter().all(|each| *each == value);
+    let unseen = if alike { RULE_OF_THREE / float(item_count.try_into()?)? } else { 0.0 };
     Ok(Share { value, low: (low - unseen).max(*within.start()), high: (high + unseen).min(*within.end()) })
 }
 
@@ -51,22 +56,31 @@ fn interval(mut resampled: Vec<f64>) -> Result<(f64, f64)> {
     Ok((at(25)?, at(975)?))
 }
 
-/// Area under the ROC curve: how often a right answer has more confidence than a wrong one. None where all are right, or
-/// none is.
-pub(super) fn area(samples: &[(f64, bool)]) -> Result<Option<Share>> {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    let Some(value) = weighted_area(&sorted, &vec![1.0; sorted.len()]) else { return Ok(None) };
+/// Area under the ROC curve: how often a right answer has more confidence than a wrong one, in the mean over training runs.
+/// None where a run has hardly any of one sort. As in [`share`], a run is drawn and then its answers.
+pub(super) fn area(runs: &[Vec<(f64, bool)>]) -> Result<Option<Share>> {
+    let mut sorted = runs.to_vec();
+    sorted.iter_mut().for_each(|run| run.sort_by(|(a, _), (b, _)| a.total_cmp(b)));
+    let enough = |run: &Vec<(f64, bool)>| {
+        let right = run.iter().filter(|(_, right)| *right).count();
+        right.min(run.len() - right) >= EACH_MIN
+    };
+    if sorted.is_empty() || !sorted.iter().all(enough) {
+        return Ok(None);
+    }
+    let whole = sorted.iter().filter_map(|run| weighted_area(run, &vec![1.0; run.len()]));
+    let value = mean(&whole.collect::<Vec<f64>>())?;
     let mut random = Random::new();
     let mut resampled = Vec::new();
     for _ in 0..RESAMPLES {
-        let mut drawn = vec![0.0; sorted.len()];
-        for _ in 0..sorted.len() {
-            if let Some(count) = drawn.get_mut(random.below(sorted.len())) {
+        let run = sorted.get(random.below(sorted.len())).context("no runs")?;
+        let mut drawn = vec![0.0; run.len()];
+        for _ in 0..run.len() {
+            if let Some(count) = drawn.get_mut(random.below(run.len())) {
                 *count += 1.0;
             }
         }
-        resampled.extend(weighted_area(&sorted, &drawn));
+        resampled.extend(weighted_area(run, &drawn));
     }
     let (low, high) = interval(resampled)?;
     Ok(Some(Share { value, low, high }))
@@ -154,16 +168,23 @@ mod tests {
 
     #[test]
     fn the_area_says_how_often_the_right_ones_are_surer() {
-        let value = |samples: &[(f64, bool)]| area(samples).unwrap().map(|area| area.value);
+        // Ten of each make enough.
+        let tenfold = |samples: &[(f64, bool)]| samples.repeat(10);
+        let value = |samples: &[(f64, bool)]| area(&[tenfold(samples)]).unwrap().map(|area| area.value);
         assert_eq!(value(&[(0.1, false), (0.2, true), (0.3, true)]), Some(1.0));
         assert_eq!(value(&[(0.1, true), (0.2, false)]), Some(0.0));
         assert_eq!(value(&[(0.1, true), (0.1, false)]), Some(0.5));
         assert_eq!(value(&[(0.1, false), (0.2, true), (0.3, false), (0.4, true)]), Some(0.75));
         assert_eq!(value(&[(0.1, true)]), None);
+        assert_eq!(area(&[vec![(0.1, false), (0.2, true)]]).unwrap(), None, "too few to say anything");
+        assert_eq!(area(&[]).unwrap(), None);
+        let runs = [tenfold(&[(0.1, false), (0.2, true)]), tenfold(&[(0.1, true), (0.2, false)])];
+        let Share { value: between, low, high } = area(&runs).unwrap().unwrap();
+        assert_eq!((between, low, high), (0.5, 0.0, 1.0), "trainings that differ widen it");
         // A right answer is surer in three of four pairs, whichever items are drawn.
         let many: Vec<(f64, bool)> =
             (0..400).map(|at| (f64::from(at * 7 % 10), at * 7 % 10 >= 5 || at % 4 == 0)).collect();
-        let Share { value, low, high } = area(&many).unwrap().unwrap();
+        let Share { value, low, high } = area(&[many]).unwrap().unwrap();
         assert!(low < value && value < high && high - low < 0.12, "{value} {low} {high}");
     }
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use quartermaster_core::capacity::quality_curve::{Fit, QualityCurve, QualityCurves, Share};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::curves::{DIFFICULTIES, by_variant};
@@ -33,6 +34,45 @@ pub(super) fn quality(all: &QualityCurves) -> Result<String> {
         });
         let auc = auc.join(", ");
         writeln!(text, "| {variant} | {easy} | {medium} | {hard} | {medium_loss} | {hard_loss} | {auc} |")?;
+    }
+    Ok(text)
+}
+
+/// A row for each variant at its most tokens: right answers by sort of task, on each difficulty.
+pub(super) fn kinds(runs: &[Run]) -> Result<String> {
+    let mut columns: BTreeSet<(usize, &str)> = BTreeSet::new();
+    for outcome in runs.iter().flat_map(|run| &run.outcomes) {
+        let place = DIFFICULTIES.iter().position(|difficulty| *difficulty == outcome.difficulty);
+        columns.insert((place.context("an item of no difficulty")?, &outcome.kind));
+    }
+    let named = columns.iter().filter_map(|(place, kind)| Some((*DIFFICULTIES.get(*place)?, *kind)));
+    let named: Vec<(&str, &str)> = named.collect();
+    let head = named.iter().map(|(difficulty, kind)| format!("{difficulty}, {kind}")).collect::<Vec<_>>().join(" | ");
+    let mut text = format!("| Variant | {head} |\n|---|{}\n", "---|".repeat(named.len()));
+    for (variant, runs) in by_variant(runs) {
+        let mut row = format!("| {variant} |");
+        for (difficulty, kind) in &named {
+            let mut right = Vec::new();
+            for run in &runs {
+                let here = run.at_most()?.into_iter();
+                let here = here.filter(|each| each.difficulty == *difficulty && each.kind == *kind);
+                right.extend(here.map(|each| f64::from(u8::from(each.right))));
+            }
+            let share = if right.is_empty() { NOTHING.to_owned() } else { format!("{:.2}", mean(&right)?) };
+            write!(row, " {share} |")?;
+        }
+        writeln!(text, "{row}")?;
+    }
+    Ok(text)
+}
+
+/// A row for each variant and difficulty: answers that were cut off, by the most tokens that they might have.
+pub(super) fn cuts(all: &QualityCurves) -> Result<String> {
+    let mut text = String::from("| Variant | difficulty | share cut off, by T |\n|---|---|---|\n");
+    for curve in &all.curves {
+        let each: Vec<String> =
+            curve.points.iter().map(|point| format!("{}: {:.2}", point.tokens, point.cut)).collect();
+        writeln!(text, "| {} | {} | {} |", curve.variant, curve.difficulty, each.join(", "))?;
     }
     Ok(text)
 }
@@ -74,15 +114,16 @@ pub(super) fn megabytes(bytes: u64) -> Result<f64> {
 
 /// A row for each line through a curve.
 pub(super) fn lines(all: &QualityCurves) -> Result<String> {
-    let mut text = String::from("| Variant | difficulty | A(T) | R² | holds for T |\n|---|---|---|---|---|\n");
+    let mut text = String::from("| Variant | difficulty | A(T) | b | R² | holds for T |\n|---|---|---|---|---|---|\n");
     for curve in &all.curves {
         let (variant, difficulty) = (&curve.variant, &curve.difficulty);
+        let slope = curve.slope.map_or_else(|| NOTHING.into(), shown);
         match curve.fit {
             Some(Fit { a, b, r_squared, t_min, t_max }) => writeln!(
                 text,
-                "| {variant} | {difficulty} | {a:.3} + {b:.3} ln T | {r_squared:.3} | {t_min} to {t_max} |"
+                "| {variant} | {difficulty} | {a:.3} + {b:.3} ln T | {slope} | {r_squared:.3} | {t_min} to {t_max} |"
             )?,
-            None => writeln!(text, "| {variant} | {difficulty} | no line | {NOTHING} | {NOTHING} |")?,
+            None => writeln!(text, "| {variant} | {difficulty} | no line | {slope} | {NOTHING} | {NOTHING} |")?,
         }
     }
     Ok(text)

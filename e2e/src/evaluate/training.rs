@@ -12,8 +12,9 @@ pub(super) struct Training {
     /// What was trained: the name of its file.
     #[serde(skip)]
     pub name: String,
-    pub parameters: u64,
-    pub steps: u64,
+    /// None for what only writes answers.
+    pub parameters: Option<u64>,
+    pub steps: Option<u64>,
     /// Where it was trained, such as `cpu`.
     pub device: String,
     pub threads: u32,
@@ -35,7 +36,9 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<Training>> {
 /// A row for each.
 pub(super) fn table(trainings: &[Training]) -> Result<String> {
     let mut text = String::from("| Model | parameters | steps | minutes | device, threads |\n|---|---|---|---|---|\n");
+    let number = |number: &Option<u64>| number.map_or_else(|| "–".to_owned(), |number| number.to_string());
     for Training { name, parameters, steps, device, threads, seconds } in trainings {
+        let (parameters, steps) = (number(parameters), number(steps));
         writeln!(text, "| {name} | {parameters} | {steps} | {:.1} | {device}, {threads} |", seconds / 60.0)?;
     }
     Ok(text)
@@ -44,7 +47,7 @@ pub(super) fn table(trainings: &[Training]) -> Result<String> {
 #[cfg(test)]
 pub(super) fn training(name: &str, minutes: f64) -> Training {
     let (name, device) = (name.to_owned(), "cpu".to_owned());
-    Training { name, parameters: 2_730_240, steps: 3000, device, threads: 2, seconds: minutes * 60.0 }
+    Training { name, parameters: Some(2_730_240), steps: Some(3000), device, threads: 2, seconds: minutes * 60.0 }
 }
 
 #[cfg(test)]
@@ -59,6 +62,9 @@ mod tests {
         fs::write(&path, said).unwrap();
         let text = table(&read(std::slice::from_ref(&path)).unwrap()).unwrap();
         assert!(text.contains("| student-1 | 712704 | 1300 | 10.5 | cpu, 2 |"), "{text}");
+        fs::write(&path, r#"{"answers": 8100, "device": "cpu", "threads": 2, "seconds": 180}"#).unwrap();
+        let text = table(&read(std::slice::from_ref(&path)).unwrap()).unwrap();
+        assert!(text.contains("| – | – | 3.0 | cpu, 2 |"), "{text}");
         fs::write(&path, "{}").unwrap();
         assert!(read(&[path]).unwrap_err().to_string().contains("student-1.json is no training"));
     }
