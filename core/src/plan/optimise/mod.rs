@@ -20,9 +20,9 @@ use room::Room;
 const PATIENCE: u32 = 12;
 /// Every so many rounds what the models took is made to fit: a better plan makes better steps.
 const REPAIR_EVERY: u32 = 25;
-/// Columns of each model of which plans are made: so many at least, and of all models together.
-const TRIED: usize = 24;
-const TRIED_ALL: usize = 24_000;
+/// Columns of each model of which plans are made, on the way and at the end: so many at least, and of all models together.
+const TRIED: (usize, usize) = (6, 6_000);
+const TRIED_LAST: (usize, usize) = (24, 24_000);
 /// Steps shorter than this share of the first change nothing.
 const STEP_MIN: f64 = 1e-4;
 
@@ -64,7 +64,7 @@ pub struct Effort {
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { rounds: 400, gap: 1e-4 }
+        Self { rounds: 400, gap: 5e-4 }
     }
 }
 
@@ -162,8 +162,8 @@ fn check(problem: &Problem) -> Result<(), ProblemError> {
     Ok(())
 }
 
-fn tried(problem: &Problem) -> usize {
-    TRIED.max(TRIED_ALL / problem.models.len().max(1))
+fn tried(problem: &Problem, (each, all): (usize, usize)) -> usize {
+    each.max(all / problem.models.len().max(1))
 }
 
 /// The best prices and the best plan so far.
@@ -182,7 +182,7 @@ impl<'a> Search<'a> {
     fn new(problem: &'a Problem, relaxed: &'a Relaxed) -> Self {
         let mut plan = Room::empty(problem);
         let prices = vec![0.0; problem.limits.len()];
-        repair::fill(&mut plan, &relaxed.priced(&prices, tried(problem)));
+        repair::fill(&mut plan, &relaxed.priced(&prices, tried(problem, TRIED)));
         let (best_prices, bound) = (prices.clone(), f64::INFINITY);
         Self { problem, relaxed, prices, best_prices, bound, plan, step_share: 1.0, without_gain: 0 }
     }
@@ -200,7 +200,7 @@ impl<'a> Search<'a> {
             self.without_gain += 1;
         }
         if round % REPAIR_EVERY == 1 {
-            self.try_plan(&taken.chosen, &self.relaxed.priced(&self.prices, tried(self.problem)));
+            self.try_plan(&taken.chosen, &self.relaxed.priced(&self.prices, tried(self.problem, TRIED)));
         }
         if self.without_gain >= PATIENCE {
             (self.step_share, self.without_gain) = (self.step_share / 2.0, 0);
@@ -218,7 +218,7 @@ impl<'a> Search<'a> {
             self.prices.iter().zip(&slopes).filter(|(price, slope)| moves(**price, **slope)).map(|(_, s)| s * s).sum();
         if size <= 0.0 {
             // What was taken fits, and nothing that has a price is left over: it is the best there is.
-            self.try_plan(&taken.chosen, &self.relaxed.priced(&self.prices, tried(self.problem)));
+            self.try_plan(&taken.chosen, &self.relaxed.priced(&self.prices, tried(self.problem, TRIED)));
             self.step_share = 0.0;
             return;
         }
@@ -239,7 +239,7 @@ impl<'a> Search<'a> {
 
     /// A plan at the best prices, bettered by exchange.
     fn last_plan(&mut self) {
-        let priced = self.relaxed.priced(&self.best_prices, tried(self.problem));
+        let priced = self.relaxed.priced(&self.best_prices, tried(self.problem, TRIED_LAST));
         let taken = self.relaxed.take(&self.best_prices);
         self.try_plan(&taken.chosen, &priced);
         exchange::better(&mut self.plan, priced, self.bound);

@@ -94,7 +94,7 @@ fn a_row_that_binds_has_the_price_of_what_it_keeps_away() {
     let solution = solved(&problem(&[30], vec![model(100), model(40), model(100), model(100)]));
     assert_eq!(solution.chosen, [1, 0, 1, 1]);
     assert!((4.0..=10.0).contains(&solution.prices[0]), "{:?}", solution.prices);
-    assert!(solution.gap() < 1e-4, "{}", solution.gap());
+    assert!(solution.gap() < 5e-4, "{}", solution.gap());
 }
 
 #[test]
