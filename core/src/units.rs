@@ -10,13 +10,10 @@ const NANO_PER_USD: i64 = 1_000_000_000;
 const MONEY_DECIMALS: usize = 9;
 
 /// The nearest float. Above 2⁵³ it is not exact: for what is weighed, not for what is counted.
-pub(crate) fn float(number: i64) -> f64 {
-    wide(number.into())
-}
-
-/// The nearest float of a sum.
-pub(crate) fn wide(number: i128) -> f64 {
+#[must_use]
+pub fn float(number: impl Into<i128>) -> f64 {
     const PART: f64 = 4_294_967_296.0;
+    let number = number.into();
     let part =
         |shift: u32| f64::from(u32::try_from((number.unsigned_abs() >> shift) & 0xFFFF_FFFF).unwrap_or(u32::MAX));
     let size = [96, 64, 32, 0].into_iter().fold(0.0, |size, shift| size * PART + part(shift));
@@ -176,10 +173,10 @@ mod tests {
 
     #[test]
     fn floats_are_the_nearest_ones() {
-        for number in [0, 1, -1, 1 << 52, -(1 << 53), i64::MAX, i64::MIN] {
+        for number in [0_i64, 1, -1, 1 << 52, -(1 << 53), i64::MAX, i64::MIN] {
             assert_eq!(float(number), number.to_string().parse::<f64>().unwrap());
         }
-        assert_eq!(wide(i128::from(i64::MAX) * 4), 4.0 * float(i64::MAX));
+        assert_eq!(float(i128::from(i64::MAX) * 4), 4.0 * float(i64::MAX));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! the number of the step in which they will.
 
 use quartermaster_core::capacity::step::{StepCost, StepLoad};
+use quartermaster_core::units::float;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
@@ -315,10 +316,6 @@ impl Replica {
 /// What must be computed before the next token of an answer.
 fn prompt_tokens(of: &Waiting) -> u64 {
     u64::from(of.request.prompt_tokens) + u64::from(of.made)
-}
-
-fn float(count: u64) -> f64 {
-    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use super::step::{StepCost, StepLoad};
 use serde::{Deserialize, Serialize};
 
 /// Requests that are served or wait at once, at most, as a multiple of those that are served: beyond it the chain is cut.
-const QUEUE_PER_SLOT: usize = 8;
+const QUEUE_PER_SLOT: u32 = 8;
 /// Requests in the chain, at most.
-const STATES_MAX: usize = 4096;
+const STATES_MAX: u32 = 4096;
 /// Weights of the chain's states are kept below it.
 const WEIGHT_MAX: f64 = 1e200;
 /// Share of the time that prompts alone may take.
@@ -105,7 +105,7 @@ pub struct Station {
     /// Of a step, whatever is in it.
     base_ms: f64,
     /// Most requests that are served at once.
-    served_max: usize,
+    served_max: u32,
     /// Steps that a request takes part in.
     steps: f64,
     /// What a request adds to a step, in the mean over its own.
@@ -170,7 +170,7 @@ impl Station {
     /// Requests a second that the replica does at most.
     #[must_use]
     pub fn rate_max(&self) -> f64 {
-        1e3 * self.leave(float(self.served_max))
+        1e3 * self.leave(f64::from(self.served_max))
     }
 
     /// What requests meet at so many arrivals a second; none where they are more than the replica can do.
@@ -213,11 +213,11 @@ impl Station {
         let states = self.served_max.saturating_mul(QUEUE_PER_SLOT).clamp(1, STATES_MAX.max(self.served_max));
         let (mut idle, mut weight, mut sum, mut served, mut waiting) = (1.0_f64, 1.0_f64, 1.0_f64, 0.0_f64, 0.0_f64);
         for state in 1..=states {
-            let here = float(state.min(self.served_max));
+            let here = f64::from(state.min(self.served_max));
             weight *= arrive / self.leave(here);
             sum += weight;
             served += weight * here;
-            waiting += weight * float(state.saturating_sub(self.served_max));
+            waiting += weight * f64::from(state.saturating_sub(self.served_max));
             // Weights can outgrow a float where the replica is nearly full.
             if weight > WEIGHT_MAX {
                 for each in [&mut idle, &mut weight, &mut sum, &mut served, &mut waiting] {
@@ -249,16 +249,11 @@ impl Station {
 }
 
 /// A whole number of requests, at most `most`.
-fn count(requests: f64, most: u32) -> usize {
-    let fitting = (0..32).rev().fold(0_u32, |count, bit| {
+fn count(requests: f64, most: u32) -> u32 {
+    (0..32).rev().fold(0_u32, |count, bit| {
         let more = count | (1 << bit);
         if f64::from(more) <= requests && more <= most { more } else { count }
-    });
-    usize::try_from(fitting).unwrap_or(usize::MAX)
-}
-
-fn float(count: usize) -> f64 {
-    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+    })
 }
 
 #[cfg(test)]

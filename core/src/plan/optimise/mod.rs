@@ -13,7 +13,7 @@ mod repair;
 mod room;
 
 use crate::units::float;
-use relaxed::{Priced, Relaxed};
+use relaxed::{Priced, Relaxed, Taken};
 use room::Room;
 
 /// Rounds without a better bound after which steps are halved.
@@ -200,7 +200,7 @@ impl<'a> Search<'a> {
             self.without_gain += 1;
         }
         if round % REPAIR_EVERY == 1 {
-            self.try_plan(&taken.chosen, &self.relaxed.priced(&self.prices, tried(self.problem, TRIED)));
+            self.plan_here(&taken);
         }
         if self.without_gain >= PATIENCE {
             (self.step_share, self.without_gain) = (self.step_share / 2.0, 0);
@@ -211,14 +211,14 @@ impl<'a> Search<'a> {
     }
 
     /// Prices rise where too much was taken and fall where some is left.
-    fn step(&mut self, taken: &relaxed::Taken) {
+    fn step(&mut self, taken: &Taken) {
         let slopes: Vec<f64> = taken.shares.iter().map(|share| share - 1.0).collect();
         let moves = |price: f64, slope: f64| price > 0.0 || slope > 0.0;
         let size: f64 =
             self.prices.iter().zip(&slopes).filter(|(price, slope)| moves(**price, **slope)).map(|(_, s)| s * s).sum();
         if size <= 0.0 {
             // What was taken fits, and nothing that has a price is left over: it is the best there is.
-            self.try_plan(&taken.chosen, &self.relaxed.priced(&self.prices, tried(self.problem, TRIED)));
+            self.plan_here(taken);
             self.step_share = 0.0;
             return;
         }
@@ -226,6 +226,12 @@ impl<'a> Search<'a> {
         for (price, slope) in self.prices.iter_mut().zip(slopes) {
             *price = (*price + step * slope).max(0.0);
         }
+    }
+
+    /// A plan at the prices of this round.
+    fn plan_here(&mut self, taken: &Taken) {
+        let priced = self.relaxed.priced(&self.prices, tried(self.problem, TRIED));
+        self.try_plan(&taken.chosen, &priced);
     }
 
     fn try_plan(&mut self, chosen: &[usize], priced: &[Priced]) {

@@ -1,7 +1,7 @@
 //! A plan and what it leaves of each row, in whole numbers.
 
 use super::{Column, Problem, Use};
-use crate::units::wide;
+use crate::units::float;
 
 /// A column for each model, and what they take together.
 #[derive(Clone)]
@@ -37,7 +37,7 @@ impl<'a> Room<'a> {
     }
 
     pub(super) fn value(&self) -> f64 {
-        wide(self.value)
+        float(self.value)
     }
 
     pub(super) fn column(&self, model: usize) -> usize {
@@ -71,7 +71,7 @@ impl<'a> Room<'a> {
     /// What of the rows that are over another column gives back, as a share of what is over and no more than that.
     pub(super) fn relief(&self, model: usize, column: usize) -> f64 {
         let over = self.changes(model, column).filter(|(row, more)| self.left[*row] < 0 && *more < 0);
-        over.map(|(row, more)| wide((-more).min(-self.left[row])) / wide(-self.left[row])).sum()
+        over.map(|(row, more)| float((-more).min(-self.left[row])) / float(-self.left[row])).sum()
     }
 
     pub(super) fn swap(&mut self, model: usize, column: usize) {
